@@ -1,0 +1,47 @@
+"""Metadata of vit_keras; `pip install -e .` or `pip install .[EXTRA]`."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TESTS = ["pytest>=8", "scikit-learn>=1.3", "pillow>=10"]
+
+setup(
+    name="vit-keras-tpu",
+    version="0.1.0",
+    description="Vision Transformers in TensorFlow/Keras for TPU pods, reading JAX checkpoints",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["vit_keras", "vit_keras.*", "tpu_configs", "tpu_configs.*"]),
+    package_data={"vit_keras": ["**/*.npz", "**/*.txt", "**/*.gz"]},
+    install_requires=[
+        "tensorflow>=2.15.1,<2.22",
+        "keras>=2.15",
+        "tensorflow-datasets>=4.9.4",
+        "tensorboard>=2.15",
+        "ml_collections>=1.0",
+        "absl-py>=1.4",
+        "numpy>=1.24",
+        "pillow>=10",
+        "requests>=2.31",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        # The stack of pod images: Keras 2, tensorflow-addons, the TPU API client. Python 3.10, 3.11.
+        "classic": [
+            "tensorflow==2.15.1",
+            "keras==2.15.0",
+            "tensorflow-addons==0.23.0",
+            "cloud-tpu-client==0.10",
+        ],
+        # A single TPU host (v2 to v6e); Python 3.10 to 3.12.
+        "tpu": ["tensorflow-tpu==2.19.1", "cloud-tpu-client==0.10"],
+        "gpu": ["tensorflow[and-cuda]>=2.16,<2.22"],
+        "demo": ["scikit-learn>=1.3"],
+        "test": TESTS,
+        "dev": [*TESTS, "ruff==0.17.6"],
+    },
+    entry_points={"console_scripts": ["vit-keras=vit_keras.main:run"]},
+)

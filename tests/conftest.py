@@ -1,0 +1,21 @@
+"""What every test has at hand."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+def pytest_collection_modifyitems(items):
+    """Quick tests first, so that a mistake shows early."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def goldens():
+    """The folder of what the JAX reference computed."""
+    return GOLDENS

@@ -1,0 +1,102 @@
+"""Multi-head attention with the weights of Flax's `MultiHeadDotProductAttention`."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from vit_keras.layers.stateless_dropout import StatelessDropout
+
+
+@keras.saving.register_keras_serializable(package="vit_keras")
+class MultiHeadDotProductAttention(keras.layers.Layer):
+    """Multi-head attention (arXiv 2010.11929, appendix A).
+
+    Args:
+      num_heads: number of heads; it must divide the width of the queries.
+      dropout: rate of dropout on the attention weights (each its own, not broadcast).
+    """
+
+    def __init__(self, num_heads: int, dropout: float = 0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.dropout = StatelessDropout(dropout, name="dropout", dtype=kwargs.get("dtype"))
+
+    def build(self, input_shape):
+        """Makes query, key, value kernels (D, heads, D/heads) and out (heads, D/heads, D)."""
+        width = input_shape[-1]
+        if width % self.num_heads:
+            raise ValueError(
+                f"num_heads is {self.num_heads}; expected a divisor of the width {width}."
+            )
+        heads = (self.num_heads, width // self.num_heads)
+        # Xavier over the flattened (D, D) matrix, which is what Flax computes for these kernels.
+        limit = (6.0 / (2 * width)) ** 0.5
+        xavier = keras.initializers.RandomUniform
+
+        def projection(name):
+            kernel = self.add_weight(
+                name=f"{name}_kernel", shape=(width, *heads), initializer=xavier(-limit, limit)
+            )
+            bias = self.add_weight(name=f"{name}_bias", shape=heads, initializer="zeros")
+            return kernel, bias
+
+        self.query_kernel, self.query_bias = projection("query")
+        self.key_kernel, self.key_bias = projection("key")
+        self.value_kernel, self.value_bias = projection("value")
+        self.out_kernel = self.add_weight(
+            name="out_kernel", shape=(*heads, width), initializer=xavier(-limit, limit)
+        )
+        self.out_bias = self.add_weight(name="out_bias", shape=(width,), initializer="zeros")
+        super().build(input_shape)
+
+    def call(
+        self,
+        query,
+        value=None,
+        training=None,
+        return_attention_weights=False,
+        attention_mask=None,
+    ):
+        """Attends from `query` to `value`.
+
+        Args:
+          query: (batch, t, D).
+          value: (batch, s, D), what keys and values are made of; None for self-attention.
+          training: whether to drop attention weights.
+          return_attention_weights: also return them.
+          attention_mask: bool (batch, s), False where a value isn't to be attended to.
+
+        Returns:
+          (batch, t, D), and with `return_attention_weights` also (batch, heads, t, s).
+        """
+        dtype = query.dtype
+        value = query if value is None else value
+
+        def project(tokens, kernel, bias):
+            heads = tf.einsum("btd,dhk->bthk", tokens, tf.cast(kernel, dtype))
+            return heads + tf.cast(bias, dtype)
+
+        q = project(query, self.query_kernel, self.query_bias)
+        k = project(value, self.key_kernel, self.key_bias)
+        v = project(value, self.value_kernel, self.value_bias)
+        head_size = int(self.query_kernel.shape[-1])
+        q = q * tf.cast(head_size**-0.5, dtype)
+        scores = tf.einsum("bthk,bshk->bhts", q, k)
+        if attention_mask is not None:
+            # Finite in every dtype, so that a row without any value is uniform instead of NaN.
+            scores = tf.where(attention_mask[:, None, None], scores, scores.dtype.min)
+        weights = tf.nn.softmax(scores)
+        weights = self.dropout(weights, training=training)
+        x = tf.einsum("bhts,bshk->bthk", weights, v)
+        x = tf.einsum("bthk,hkd->btd", x, tf.cast(self.out_kernel, dtype))
+        x = x + tf.cast(self.out_bias, dtype)
+        return (x, weights) if return_attention_weights else x
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "dropout": self.dropout.rate,
+        }

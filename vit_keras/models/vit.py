@@ -1,0 +1,114 @@
+"""The plain Vision Transformer (Dosovitskiy et al. 2020, arXiv 2010.11929)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from vit_keras import layers
+from vit_keras.models.config import ViTConfig
+from vit_keras.models.regularization import Regularization
+
+
+def build_vit(
+    config: ViTConfig,
+    *,
+    regularization: Regularization | None = None,
+    activation: str | None = None,
+    dtype: Any = None,
+    name: str = "vit",
+) -> keras.Model:
+    """Assembles a ViT; layer names are those of the checkpoints.
+
+    Args:
+      config: the architecture.
+      regularization: dropout and the like; None for none.
+      activation: of the output, such as "softmax"; None for linear logits.
+      dtype: Keras dtype policy of every layer but the head, such as "mixed_bfloat16"; None for
+        the global policy.
+      name: of the model.
+
+    Returns:
+      A functional model from images (batch, height, width, channels) in [-1, 1] to float32
+      logits (batch, classes); (batch, tokens, classes) where the classifier is unpooled; the
+      pooled representation (batch, hidden_size), in the compute dtype, where classes is 0.
+    """
+    images = keras.Input((*config.image_size, config.channels), name="image")
+    x = images if config.stem is None else config.stem.apply(images, dtype)
+    x = layers.PatchEncoder(config.hidden_size, config.patch_size, dtype=dtype, name="embedding")(
+        x
+    )
+    x = _encode(x, config, regularization or Regularization(), dtype)
+    x = _pool(x, config, dtype)
+    if config.representation_size:
+        x = keras.layers.Dense(
+            config.representation_size,
+            activation="tanh",
+            kernel_initializer=keras.initializers.LecunNormal(),
+            dtype=dtype,
+            name="pre_logits",
+        )(x)
+    return keras.Model(images, classify(x, config.classes, activation), name=name)
+
+
+def classify(x: Any, classes: int, activation: str | None) -> Any:
+    """The head: float32 whatever the policy, zeros at first; nothing where classes is 0."""
+    if not classes:
+        return x
+    x = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")(x)
+    if activation is None or activation == "linear":
+        return x
+    return keras.layers.Activation(activation, dtype="float32", name="probabilities")(x)
+
+
+def _encode(x, config, regularization, dtype):
+    if config.pos_embedding == "learned":
+        if config.has_class_token:
+            x = layers.ClassToken(dtype=dtype, name="cls")(x)
+        x = layers.PositionEmbedding(
+            config.grid_size,
+            prefix_tokens=int(config.has_class_token),
+            dtype=dtype,
+            name="posembed_input",
+        )(x)
+    else:
+        if config.pos_embedding == "sincos2d":
+            positions = layers.SinCosPositionEmbedding(
+                config.grid_size, dtype=dtype, name="posembed_input"
+            )
+        else:
+            positions = layers.PositionEmbedding(
+                config.grid_size,
+                stddev=config.hidden_size**-0.5,
+                dtype=dtype,
+                name="posembed_input",
+            )
+        x = positions(x)
+        if config.has_class_token:
+            x = layers.ClassToken(dtype=dtype, name="cls")(x)
+    if regularization.dropout:
+        x = layers.StatelessDropout(regularization.dropout, dtype=dtype, name="posembed_dropout")(x)
+    for index in range(config.num_layers):
+        x = layers.TransformerBlock(
+            config.num_heads,
+            config.mlp_dim,
+            dropout=regularization.dropout,
+            attention_dropout=regularization.attention_dropout,
+            stochastic_depth=regularization.stochastic_depth_of(index, config.num_layers),
+            layer_scale=regularization.layer_scale,
+            remat=regularization.remat,
+            dtype=dtype,
+            name=f"encoderblock_{index}",
+        )(x)
+    return layers.LayerNorm(dtype=dtype, name="encoder_norm")(x)
+
+
+def _pool(x, config, dtype):
+    if config.classifier == "token":
+        return layers.TokenPooling("first", dtype=dtype, name="pooled")(x)
+    if config.classifier == "gap":
+        return layers.TokenPooling("mean", dtype=dtype, name="pooled")(x)
+    if config.classifier == "map":
+        return layers.MAPHead(config.num_heads, config.mlp_dim, dtype=dtype, name="MAPHead_0")(x)
+    return x
