@@ -4,7 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TESTS = ["pytest>=8", "scikit-learn>=1.3", "pillow>=10"]
+TEXT = ["tokenizers>=0.15", "sentencepiece>=0.2"]
+TORCH = ["safetensors>=0.4.3"]
+TESTS = [*TEXT, *TORCH, "pytest>=8", "scikit-learn>=1.3", "pillow>=10"]
 
 setup(
     name="vit-keras-tpu",
@@ -17,19 +19,25 @@ setup(
     packages=find_packages(include=["vit_keras", "vit_keras.*", "tpu_configs", "tpu_configs.*"]),
     package_data={"vit_keras": ["**/*.npz", "**/*.txt", "**/*.gz"]},
     install_requires=[
-        "tensorflow>=2.15.1,<2.22",
         "keras>=2.15",
         "tensorflow-datasets>=4.9.4",
         "tensorboard>=2.15",
         "ml_collections>=1.0",
+        # tensorflow-datasets 4.9.10 needs it to prepare any data set, but does not say so.
+        "importlib_resources>=6",
         "absl-py>=1.4",
         "numpy>=1.24",
         "pillow>=10",
         "requests>=2.31",
+        "filelock>=3.12",
         "tqdm>=4.66",
     ],
+    # TensorFlow comes in several builds under several names, which overwrite each other when two
+    # are installed: so it is left to one of these four extras.
     extras_require={
-        # The stack of pod images: Keras 2, tensorflow-addons, the TPU API client. Python 3.10, 3.11.
+        # What pip gives: laptops and CPUs; Keras 3.
+        "modern": ["tensorflow>=2.16,<2.22"],
+        # The stack of pod images: Keras 2, tensorflow-addons, TPU API client. Python 3.10, 3.11.
         "classic": [
             "tensorflow==2.15.1",
             "keras==2.15.0",
@@ -40,6 +48,10 @@ setup(
         "tpu": ["tensorflow-tpu==2.19.1", "cloud-tpu-client==0.10"],
         "gpu": ["tensorflow[and-cuda]>=2.16,<2.22"],
         "demo": ["scikit-learn>=1.3"],
+        # Tokenizers of the text towers.
+        "text": TEXT,
+        # Hugging Face folders and timm state dicts; torch itself only for .pth files.
+        "torch": TORCH,
         "test": TESTS,
         "dev": [*TESTS, "ruff==0.17.6"],
     },

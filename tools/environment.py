@@ -10,8 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Which extras a stack needs, and which Pythons have its TensorFlow.
-STACKS = {"modern": ("", (3, 10), (3, 13)), "classic": ("classic", (3, 10), (3, 11))}
+# The stacks, which are extras of setup.py, and the Pythons that their TensorFlow exists for.
+STACKS = {"modern": ((3, 10), (3, 13)), "classic": ((3, 10), (3, 11))}
 
 
 def python_with(extras: list[str], stack: str = "modern") -> Path:
@@ -21,7 +21,7 @@ def python_with(extras: list[str], stack: str = "modern") -> Path:
       extras: of `setup.py`.
       stack: "modern" (Keras 3) or "classic" (TensorFlow 2.15, Keras 2).
     """
-    stack_extra, oldest, newest = STACKS[stack]
+    oldest, newest = STACKS[stack]
     if not oldest <= sys.version_info[:2] <= newest:
         sys.exit(
             f"The {stack} stack needs Python {_dotted(oldest)} to {_dotted(newest)}; this is "
@@ -30,7 +30,7 @@ def python_with(extras: list[str], stack: str = "modern") -> Path:
     directory = ROOT / f".venv-{stack}"
     scripts = "Scripts" if sys.platform == "win32" else "bin"
     python = directory / scripts / ("python.exe" if sys.platform == "win32" else "python")
-    wanted = sorted({*extras, stack_extra} - {""})
+    wanted = sorted({*extras, stack})
     stamp = directory / "installed.txt"
     state = f"{wanted} {hashlib.sha256((ROOT / 'setup.py').read_bytes()).hexdigest()}"
     if python.exists() and stamp.exists() and stamp.read_text() == state:

@@ -1,7 +1,7 @@
-"""Sets up and runs the main job: `python3 tools/quickstart.py [--workdir=DIR] [--config.key=value]`.
+"""Sets up and runs the main job: `python3 tools/quickstart.py [--workdir=DIR] [--config.KEY=V]`.
 
 Fine-tunes a small Vision Transformer, read from the JAX-named checkpoint that comes with the
-project, on real images of handwritten digits at twice its resolution; evaluates, saves, exports.
+project, on real images of handwritten digits at a higher resolution; evaluates, saves, exports.
 Under two minutes on two cores once TensorFlow is installed. Further arguments go to
 `vit-keras train`. Started again it says that it is finished, and overwrites nothing.
 """

@@ -41,6 +41,8 @@ def full_precision_weight() -> dict[str, Any]:
 def tf_variable(variable: Any) -> tf.Variable:
     """The `tf.Variable` behind a Keras variable of either generation."""
     if KERAS_3:
+        if isinstance(variable, tf.Variable):  # what Keras' own optimizers are given
+            return variable
         return variable.value if isinstance(variable.value, tf.Variable) else variable._value
     return getattr(variable, "_variable", variable)  # an AutoCastVariable wraps the real one
 
@@ -59,3 +61,12 @@ def write_saved_model(model: Any, directory: str, signatures: dict[str, Any]) ->
     module.model_variables = [tf_variable(weight) for weight in model.weights]
     module.serve = signatures["serving_default"]
     tf.saved_model.save(module, directory, signatures=signatures)
+
+
+def init_optimizer(optimizer: Any, learning_rate: Any, name: str, **kwargs: Any) -> None:
+    """Calls the constructor of `keras.optimizers.Optimizer`, which 2.15 gives no rate."""
+    if KERAS_3:
+        keras.optimizers.Optimizer.__init__(optimizer, learning_rate, name=name, **kwargs)
+    else:
+        keras.optimizers.Optimizer.__init__(optimizer, name=name, **kwargs)
+        optimizer._learning_rate = optimizer._build_learning_rate(learning_rate)

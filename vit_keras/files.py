@@ -16,8 +16,9 @@ def replace_when_done(path: str | os.PathLike) -> Iterator[Path]:
     When the block raises, the temporary file is removed and what was at `path` stays.
     """
     path = Path(path)
+    # Some writers look at the ending: .keras, .weights.h5.
     handle, temporary = tempfile.mkstemp(
-        prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
+        prefix=".", suffix="".join(path.suffixes[-2:]), dir=path.parent
     )
     os.close(handle)
     try:

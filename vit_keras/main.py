@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-# TensorFlow reports what it found on the machine on stderr before our own first line.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from absl import logging
 
-from absl import logging  # noqa: E402
-
-from vit_keras.commands import COMMANDS  # noqa: E402
+from vit_keras.commands import COMMANDS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.use_absl_handler()
     try:
         if arguments.takes_config:
-            arguments.config_arguments = rest
+            arguments.config_changes = rest
         return arguments.run(arguments) or 0
     except (ValueError, FileNotFoundError) as error:
         if arguments.verbose:

@@ -23,18 +23,19 @@ from typing import Any
 from vit_keras.checkpoints.augreg_index import DIRECTORY, AugRegRow, AugRegTable, augreg, parse_stem
 from vit_keras.checkpoints.download import DownloadError, download, is_remote
 from vit_keras.checkpoints.table import Table
+from vit_keras.models.variants import canonical_variant
 
 __all__ = [
     "AugRegRow",
     "AugRegTable",
     "Checkpoint",
     "augreg",
-    "canonical_variant",
     "checkpoints",
     "families",
     "fetch",
     "fetch_vocabulary",
     "find",
+    "published_variant",
     "resolve",
 ]
 
@@ -137,30 +138,25 @@ def _lit() -> list[Checkpoint]:
 
 
 def _siglip() -> list[Checkpoint]:
-    english = "gs://t5-data/vocabs/cc_en.32000/sentencepiece.model"
-    multilingual = "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
     return [
         Checkpoint(
-            family,
+            "siglip",
             variant,
             name,
             "gs://big_vision/siglip",
             size,
-            None,
-            multilingual if family == "siglip-i18n" else english,
-            {"kind": "sentencepiece", "max_length": length, "pad_id": 1},
+            vocabulary="gs://t5-data/vocabs/cc_en.32000/sentencepiece.model",
+            tokenizer={"kind": "sentencepiece", "max_length": length, "pad_id": 1},
         )
-        for family, variant, size, length, name in (
-            ("siglip", "B/16", 224, 64, "webli_en_b16_224_63724782"),
-            ("siglip", "B/16", 256, 64, "webli_en_b16_256_60500360"),
-            ("siglip", "B/16", 384, 64, "webli_en_b16_384_68578854"),
-            ("siglip", "B/16", 512, 64, "webli_en_b16_512_68580893"),
-            ("siglip", "L/16", 256, 64, "webli_en_l16_256_60552751"),
-            ("siglip", "L/16", 384, 64, "webli_en_l16_384_63634585"),
-            ("siglip", "So400m/14", 224, 16, "webli_en_so400m_224_57633886"),
-            ("siglip", "So400m/14", 384, 64, "webli_en_so400m_384_58765454"),
-            ("siglip-i18n", "B/16", 256, 64, "webli_i18n_b16_256_66117334"),
-            ("siglip-i18n", "So400m/16", 256, 64, "webli_i18n_so400m_16_256_78061115"),
+        for variant, size, length, name in (
+            ("SigLIP-B/16", 224, 64, "webli_en_b16_224_63724782"),
+            ("SigLIP-B/16", 256, 64, "webli_en_b16_256_60500360"),
+            ("SigLIP-B/16", 384, 64, "webli_en_b16_384_68578854"),
+            ("SigLIP-B/16", 512, 64, "webli_en_b16_512_68580893"),
+            ("SigLIP-L/16", 256, 64, "webli_en_l16_256_60552751"),
+            ("SigLIP-L/16", 384, 64, "webli_en_l16_384_63634585"),
+            ("SigLIP-So400m/14", 224, 16, "webli_en_so400m_224_57633886"),
+            ("SigLIP-So400m/14", 384, 64, "webli_en_so400m_384_58765454"),
         )
     ]
 
@@ -250,34 +246,25 @@ def checkpoints(variant: str | None = None, **filters: Any) -> Table[Checkpoint]
     return found.filter(**filters)
 
 
-def _squeeze(name: str) -> str:
-    """Spellings of one variant to one text: "ViT-B_16", "vit_b16", "B/16" and "b16" to "b16"."""
-    name = re.sub(r"vit(?=[-_/ ]|[A-Za-z]{1,2}[-_/]?\d)", "", name, flags=re.IGNORECASE)
-    name = re.sub(r"[-_ ](gap|norep)\b|[-_ ]gap[-_ ]norep", "", name, flags=re.IGNORECASE)
-    return re.sub(r"[^A-Za-z0-9]", "", name).lower()
-
-
-_VARIANTS = {_squeeze(variant): variant for variant in _CHECKPOINTS.column("variant")}
-
-
-def canonical_variant(variant: str) -> str:
-    """The catalogue's spelling of an alias: "R50+L/32" for "R50+ViT-L_32" and "r50_l32".
+def published_variant(variant: str) -> str:
+    """The catalogue's spelling of a variant: "R50+L/32" for "R50+ViT-L_32" and "r50_l32".
 
     Raises:
-      ValueError: when nothing is published for it, with what is.
+      ValueError: when there is no such variant, or nothing is published for it, with what is.
     """
-    found = _VARIANTS.get(_squeeze(str(variant)))
-    if found is None:
-        near = difflib.get_close_matches(_squeeze(str(variant)), _VARIANTS, n=1, cutoff=0)
+    found = canonical_variant(variant)
+    published = tuple(dict.fromkeys(_CHECKPOINTS.column("variant")))
+    if found not in published:
+        near = difflib.get_close_matches(found, published, n=1, cutoff=0)
         raise ValueError(
-            f"variant is {variant!r}; files are published for {', '.join(_VARIANTS.values())}. "
-            f"Nearest: {_VARIANTS[near[0]]}."
+            f"variant is {variant!r}; files are published for {', '.join(published)}. "
+            f"Nearest: {near[0]}."
         )
     return found
 
 
 def _of_variant(variant: str) -> Table[Checkpoint]:
-    return _CHECKPOINTS.filter(variant=canonical_variant(variant))
+    return _CHECKPOINTS.filter(variant=published_variant(variant))
 
 
 def find(
@@ -308,7 +295,7 @@ def find(
             f"weights is {weights!r}, a file name that several families have; expected the family: "
             f"{', '.join(c.family for c in named)}."
         )
-    if named and variant is not None and named[0].variant != canonical_variant(variant):
+    if named and variant is not None and named[0].variant != published_variant(variant):
         raise ValueError(
             f"weights is {weights!r}, a checkpoint of {named[0].variant}; variant is {variant!r}."
         )
@@ -322,7 +309,7 @@ def _in_family(variant: str, family: str, image_size: int | tuple[int, int] | No
         has = dict.fromkeys(of_variant.column("family"))
         others = dict.fromkeys(_CHECKPOINTS.filter(family=family).column("variant"))
         raise ValueError(
-            f"weights is {family!r}, which has no {canonical_variant(variant)}; for that there is "
+            f"weights is {family!r}, which has no {published_variant(variant)}; for that there is "
             f"{', '.join(has)}, and {family!r} has {', '.join(others)}."
         )
     side = image_size if isinstance(image_size, int | None) else _square(image_size)
@@ -345,7 +332,7 @@ def resolve(
       weights: one of
         - a family: "augreg" (the recommended file), "augreg+imagenet2012" (its fine-tuning at
           384 px), "imagenet21k", "imagenet21k+imagenet2012", "imagenet1k", "sam", "gsam", "lit",
-          "siglip", "siglip-i18n", "flexivit-imagenet1k", "flexivit-imagenet21k";
+          "siglip", "flexivit-imagenet1k", "flexivit-imagenet21k";
         - the name of a file in the catalogue, or of any AugReg file, without .npz
           ("B_16-i21k-300ep-lr_0.001-aug_medium1-wd_0.1-do_0.0-sd_0.0");
         - a URL (https://, http://, gs://) or the path of an existing file or folder.
@@ -363,7 +350,7 @@ def resolve(
     stem = weights.removesuffix(".npz")
     if (parsed := parse_stem(stem)) and not os.path.exists(weights):
         model, _ = parsed
-        if variant is not None and _squeeze(variant) != _squeeze(model):
+        if variant is not None and canonical_variant(variant) != canonical_variant(model):
             raise ValueError(
                 f"weights is {weights!r}, a checkpoint of {model}; variant is {variant!r}."
             )
@@ -383,7 +370,7 @@ def _unknown_weights(variant: str | None, weights: str) -> ValueError:
     known = [*families(), *_CHECKPOINTS.column("name")]
     near = difflib.get_close_matches(weights, known, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    there = _VARIANTS.get(_squeeze(str(variant)))
+    there = variant and published_variant(variant)
     has = _CHECKPOINTS.filter(variant=there).column("family") if there else families()
     return ValueError(
         f"weights is {weights!r}; expected one of {', '.join(dict.fromkeys(has))}"

@@ -4,7 +4,7 @@ Each has a docstring that `--help` shows, `add_arguments(parser)` and `run(argum
 `TAKES_CONFIG` where it reads `--config`.
 """
 
-from vit_keras.commands import evaluate, export, inspect, predict, train
+from vit_keras.commands import evaluate, export, inspect, predict, preflight, train
 
 COMMANDS = {
     "train": train,
@@ -12,4 +12,5 @@ COMMANDS = {
     "predict": predict,
     "export": export,
     "inspect": inspect,
+    "preflight": preflight,
 }

@@ -17,48 +17,52 @@ from vit_keras.training.config_defaults import OPEN_GROUPS
 _OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]+)")
 
 
-def read_config(arguments: list[str]) -> ml_collections.ConfigDict:
+def read_config(
+    file: str | None, changes: list[str], default: ml_collections.ConfigDict | None = None
+) -> ml_collections.ConfigDict:
     """Reads a config file and what the command line changes in it.
 
     Args:
-      arguments: `--config=FILE` or `--config=FILE:args`, then any number of
-        `--config.key=value`. A file `tpu_configs/...` that isn't below the current directory is
-        taken from the installed package.
+      file: "FILE" or "FILE:args". A file `tpu_configs/...` that isn't below the current directory
+        is taken from the installed package.
+      changes: any number of `--config.key=value`; the value may be the next argument.
+      default: the config where no file is given.
 
     Raises:
-      ValueError: for an argument that isn't one of these, a file that can't be read, and a key
-        that the config doesn't have, naming the nearest that it has.
+      ValueError: for a change that isn't one, a file that can't be read, and a key that the config
+        doesn't have, naming the nearest that it has.
     """
-    arguments = _joined(arguments)
-    files = [argument for argument in arguments if argument.startswith("--config=")]
-    if len(files) != 1:
-        raise ValueError("--config is missing; expected one --config=FILE or --config=FILE:args.")
-    changes = [argument for argument in arguments if argument not in files]
+    if file is None and default is None:
+        raise ValueError("--config is missing; expected --config=FILE or --config=FILE:args.")
+    changes = _joined(changes)
     for change in changes:
         if not _OVERRIDE.match(change):
             raise ValueError(
-                f"argument is {change!r}; expected --config.key=value after --config=FILE "
-                "(--help lists the command's own arguments)."
+                f"argument is {change!r}; expected --config.key=value (--help lists the command's "
+                "own arguments)."
             )
-    path, _, config_argument = files[0].removeprefix("--config=").partition(":")
-    get_config = runpy.run_path(str(_find(path))).get("get_config")
-    if get_config is None:
-        raise ValueError(f"--config is {path!r}, which has no function get_config.")
-    config = get_config(config_argument) if config_argument else get_config()
+    config = default if file is None else _load(file)
     for change in changes:
         _check_key(config, _OVERRIDE.match(change)[1])
     return _changed(config, changes)
 
 
+def _load(file: str) -> ml_collections.ConfigDict:
+    path, _, argument = file.partition(":")
+    get_config = runpy.run_path(str(_find(path))).get("get_config")
+    if get_config is None:
+        raise ValueError(f"--config is {path!r}, which has no function get_config.")
+    return get_config(argument) if argument else get_config()
+
+
 def _joined(arguments: list[str]) -> list[str]:
-    """`--config FILE` as `--config=FILE`, likewise for keys, and one dash as two."""
+    """`--config.key value` as `--config.key=value`."""
     joined = []
     for argument in arguments:
-        waits = joined and re.fullmatch(r"--config(\.[\w.]+)?", joined[-1])
-        if waits and not argument.startswith("--"):
+        if joined and re.fullmatch(r"--config\.[\w.]+", joined[-1]) and argument[:2] != "--":
             joined[-1] += f"={argument}"
         else:
-            joined.append(re.sub(r"^-(?=config\b)", "--", argument))
+            joined.append(argument)
     return joined
 
 

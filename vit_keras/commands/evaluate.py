@@ -4,8 +4,8 @@
   vit-keras evaluate MODEL --config=tpu_configs/vit.py:b16,cifar10 [--config.pp.test=validation]
 
 MODEL is a .keras file, an .npz checkpoint, or the workdir of a finished training. Of the config
-the keys dataset, pp.test, pp.test_ops, batch_eval, loss, tfds_data_dir, tfds_manual_dir and strategy
-are used; for a workdir it is the training's own, unless another is given.
+the keys dataset, pp.test, pp.test_ops, batch_eval, loss, tfds_data_dir, tfds_manual_dir and
+strategy are used; for a workdir it is the training's own, unless another is given.
 """
 
 from __future__ import annotations
@@ -32,12 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Prints one metric a line."""
     from vit_keras.commands.model_argument import load_model
-    from vit_keras.training.experiment import evaluate
+    from vit_keras.training.evaluate import evaluate
 
     config = _config(arguments)
-    metrics = evaluate(
-        config, lambda: load_model(arguments.model, arguments.image_size)
-    )
+    metrics = evaluate(config, lambda: load_model(arguments.model, arguments.image_size))
     for name, value in metrics.items():
         print(f"{name:<20} {value:.6g}")
 
@@ -45,11 +43,8 @@ def run(arguments: argparse.Namespace) -> None:
 def _config(arguments: argparse.Namespace) -> ml_collections.ConfigDict:
     from vit_keras.commands.config_argument import read_config
 
-    if arguments.config_arguments:
-        return read_config(arguments.config_arguments)
     of_training = Path(arguments.model) / "config.json"
-    if not of_training.is_file():
-        raise ValueError(
-            f"MODEL {arguments.model!r} is no workdir that says what to evaluate on; pass --config."
-        )
-    return ml_collections.ConfigDict(json.loads(of_training.read_text(encoding="utf-8")))
+    default = None
+    if of_training.is_file():
+        default = ml_collections.ConfigDict(json.loads(of_training.read_text(encoding="utf-8")))
+    return read_config(arguments.config, arguments.config_changes, default)

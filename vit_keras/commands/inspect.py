@@ -23,4 +23,6 @@ def run(arguments: argparse.Namespace) -> None:
     from vit_keras.checkpoints.describe import describe
 
     for file in arguments.files:
-        print(describe(file, arguments.image_size), end="\n\n" if len(arguments.files) > 1 else "\n")
+        print(
+            describe(file, arguments.image_size), end="\n\n" if len(arguments.files) > 1 else "\n"
+        )

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     from vit_keras.commands.config_argument import read_config
     from vit_keras.export import write_artifacts
 
-    config = read_config(arguments.config_arguments)
+    config = read_config(arguments.config, arguments.config_changes)
     result = training.train(config, arguments.workdir)
     if not result.is_chief:
         return

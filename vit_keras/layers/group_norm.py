@@ -20,9 +20,7 @@ class GroupNorm(keras.layers.Layer):
       zero_scale: start `scale` from zeros instead of ones (a residual branch's last norm).
     """
 
-    def __init__(
-        self, groups: int = 32, epsilon: float = 1e-6, zero_scale: bool = False, **kwargs
-    ):
+    def __init__(self, groups: int = 32, epsilon: float = 1e-6, zero_scale: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.groups = groups
         self.epsilon = epsilon

@@ -19,16 +19,27 @@ class MAPHead(keras.layers.Layer):
     Args:
       num_heads: attention heads; a divisor of the tokens' width.
       mlp_dim: width of the MLP's hidden layer.
+      approximate_gelu: whether the MLP's gelu is the tanh approximation.
+      epsilon: of the norm.
     """
 
-    def __init__(self, num_heads: int, mlp_dim: int, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        mlp_dim: int,
+        approximate_gelu: bool = True,
+        epsilon: float = 1e-6,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.mlp_dim = mlp_dim
+        self.approximate_gelu = approximate_gelu
+        self.epsilon = epsilon
         dtype = kwargs.get("dtype")
         self.attention = MultiHeadDotProductAttention(num_heads, name="attention", dtype=dtype)
-        self.norm = LayerNorm(name="norm", dtype=dtype)
-        self.mlp = MlpBlock(mlp_dim, name="mlp", dtype=dtype)
+        self.norm = LayerNorm(epsilon, name="norm", dtype=dtype)
+        self.mlp = MlpBlock(mlp_dim, approximate_gelu=approximate_gelu, name="mlp", dtype=dtype)
 
     def build(self, input_shape):
         """Makes `probe` (1, 1, D) and the parts; `input_shape` is (batch, n, D)."""
@@ -59,4 +70,10 @@ class MAPHead(keras.layers.Layer):
 
     def get_config(self):
         """The constructor's arguments."""
-        return {**super().get_config(), "num_heads": self.num_heads, "mlp_dim": self.mlp_dim}
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "mlp_dim": self.mlp_dim,
+            "approximate_gelu": self.approximate_gelu,
+            "epsilon": self.epsilon,
+        }

@@ -12,12 +12,14 @@ from vit_keras.layers.stateless_dropout import StatelessDropout
 class MlpBlock(keras.layers.Layer):
     """Dense, gelu, dropout, Dense, dropout (arXiv 2010.11929, equation 3).
 
-    The gelu is the tanh approximation that all published JAX checkpoints were trained with.
+    The gelu is the tanh approximation that all published JAX checkpoints were trained with; some
+    PyTorch ones were trained with the exact one.
 
     Args:
       mlp_dim: width between the two Dense.
       dropout: rate of both dropouts.
       kernel_initializer: a Keras initializer's name, of both kernels.
+      approximate_gelu: whether the gelu is the tanh approximation.
     """
 
     def __init__(
@@ -25,11 +27,13 @@ class MlpBlock(keras.layers.Layer):
         mlp_dim: int,
         dropout: float = 0.0,
         kernel_initializer: str = "glorot_uniform",
+        approximate_gelu: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.mlp_dim = mlp_dim
         self.kernel_initializer = kernel_initializer
+        self.approximate_gelu = approximate_gelu
         self.hidden_dropout = StatelessDropout(
             dropout, name="hidden_dropout", dtype=kwargs.get("dtype")
         )
@@ -65,7 +69,8 @@ class MlpBlock(keras.layers.Layer):
             return tf.einsum("btd,dm->btm", x, tf.cast(kernel, x.dtype)) + tf.cast(bias, x.dtype)
 
         x = dense(tokens, self.dense_0_kernel, self.dense_0_bias)
-        x = self.hidden_dropout(tf.nn.gelu(x, approximate=True), training=training)
+        x = tf.nn.gelu(x, approximate=self.approximate_gelu)
+        x = self.hidden_dropout(x, training=training)
         x = dense(x, self.dense_1_kernel, self.dense_1_bias)
         return self.output_dropout(x, training=training)
 
@@ -80,4 +85,5 @@ class MlpBlock(keras.layers.Layer):
             "mlp_dim": self.mlp_dim,
             "dropout": self.hidden_dropout.rate,
             "kernel_initializer": self.kernel_initializer,
+            "approximate_gelu": self.approximate_gelu,
         }

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:
-    """Reads an int or a (height, width) of positive ints; raises a `ValueError` naming it if not."""
+    """Reads a positive int or (height, width); raises a `ValueError` naming it if it is neither."""
     sides = (value, value) if isinstance(value, int) else tuple(value or ())
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise ValueError(f"{name} is {value!r}; expected a positive int or (height, width).")

@@ -58,3 +58,13 @@ def uniform(layer: object, shape: tf.Tensor | list) -> tf.Tensor:
     if scope is None:
         return tf.random.uniform(shape)
     return tf.random.stateless_uniform(shape, seed=scope.seed_for(layer))
+
+
+def drop(layer: object, inputs: tf.Tensor, rate: float, mask_shape: tf.Tensor) -> tf.Tensor:
+    """Zeroes a share `rate` of `inputs`, as one mask of `mask_shape` says, and scales up the rest.
+
+    `mask_shape` is the inputs' shape, or has ones where the mask is broadcast.
+    """
+    keep = uniform(layer, mask_shape) >= rate
+    scaled = inputs * tf.cast(1.0 / (1.0 - rate), inputs.dtype)
+    return tf.where(keep, scaled, tf.zeros_like(inputs))

@@ -32,9 +32,7 @@ class StatelessDropout(keras.layers.Layer):
         """`inputs` of any shape; the same shape and dtype comes back."""
         if not training or self.rate == 0.0:
             return inputs
-        keep = random.uniform(self, tf.shape(inputs)) >= self.rate
-        scaled = inputs * tf.cast(1.0 / (1.0 - self.rate), inputs.dtype)
-        return tf.where(keep, scaled, tf.zeros_like(inputs))
+        return random.drop(self, inputs, self.rate, tf.shape(inputs))
 
     def compute_output_shape(self, input_shape):
         """The input's shape."""

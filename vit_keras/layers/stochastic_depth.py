@@ -25,9 +25,7 @@ class StochasticDepth(keras.layers.Layer):
         if not training or self.rate == 0.0:
             return inputs
         mask_shape = tf.concat([tf.shape(inputs)[:1], [1] * (len(inputs.shape) - 1)], axis=0)
-        keep = random.uniform(self, mask_shape) >= self.rate
-        scaled = inputs * tf.cast(1.0 / (1.0 - self.rate), inputs.dtype)
-        return tf.where(keep, scaled, tf.zeros_like(inputs))
+        return random.drop(self, inputs, self.rate, mask_shape)
 
     def compute_output_shape(self, input_shape):
         """The input's shape."""

@@ -29,6 +29,8 @@ class TransformerBlock(keras.layers.Layer):
       layer_scale: initial value of a LayerScale on each branch; None for no LayerScale.
       remat: keep only the block's input for the backward pass and compute the block again there,
         which trades time for memory.
+      approximate_gelu: whether the MLP's gelu is the tanh approximation.
+      epsilon: of the norms.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class TransformerBlock(keras.layers.Layer):
         stochastic_depth: float = 0.0,
         layer_scale: float | None = None,
         remat: bool = False,
+        approximate_gelu: bool = True,
+        epsilon: float = 1e-6,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -50,17 +54,21 @@ class TransformerBlock(keras.layers.Layer):
         self.stochastic_depth = stochastic_depth
         self.layer_scale = layer_scale
         self.remat = remat
+        self.approximate_gelu = approximate_gelu
+        self.epsilon = epsilon
 
         dtype = kwargs.get("dtype")
-        self.attention_norm = LayerNorm(name="attention_norm", dtype=dtype)
+        self.attention_norm = LayerNorm(epsilon, name="attention_norm", dtype=dtype)
         self.attention = MultiHeadDotProductAttention(
             num_heads, attention_dropout, name="attention", dtype=dtype
         )
         self.attention_output_dropout = StatelessDropout(
             dropout, name="attention_output_dropout", dtype=dtype
         )
-        self.mlp_norm = LayerNorm(name="mlp_norm", dtype=dtype)
-        self.mlp = MlpBlock(mlp_dim, dropout, name="mlp", dtype=dtype)
+        self.mlp_norm = LayerNorm(epsilon, name="mlp_norm", dtype=dtype)
+        self.mlp = MlpBlock(
+            mlp_dim, dropout, approximate_gelu=approximate_gelu, name="mlp", dtype=dtype
+        )
         self.attention_drop_path = StochasticDepth(
             stochastic_depth, name="attention_drop_path", dtype=dtype
         )
@@ -131,4 +139,6 @@ class TransformerBlock(keras.layers.Layer):
             "stochastic_depth": self.stochastic_depth,
             "layer_scale": self.layer_scale,
             "remat": self.remat,
+            "approximate_gelu": self.approximate_gelu,
+            "epsilon": self.epsilon,
         }

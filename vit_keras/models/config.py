@@ -32,6 +32,8 @@ class ViTConfig:
         "learned_before_class_token" (big_vision: it has none) or "sincos2d".
       representation_size: width of the tanh layer before the head (`pre_logits`); None for none.
       stem: the ResNet in front of a hybrid; None for a plain ViT.
+      approximate_gelu: whether gelu is its tanh approximation, as in all JAX checkpoints.
+      layer_norm_epsilon: of every LayerNorm; 1e-6 in all JAX checkpoints.
     """
 
     hidden_size: int
@@ -46,6 +48,8 @@ class ViTConfig:
     pos_embedding: str = "learned"
     representation_size: int | None = None
     stem: ResNetStem | None = None
+    approximate_gelu: bool = True
+    layer_norm_epsilon: float = 1e-6
 
     def __post_init__(self):
         """Refuses values that no model can be built from."""
@@ -88,6 +92,16 @@ class ViTConfig:
     def has_class_token(self) -> bool:
         """Whether a class token is put in front of the patches."""
         return self.classifier in ("token", "token_unpooled")
+
+    @property
+    def prefix_positions(self) -> int:
+        """Learned positions that belong to no patch: the class token's, where it has one."""
+        return int(self.has_class_token and self.pos_embedding == "learned")
+
+    @property
+    def num_positions(self) -> int:
+        """Learned positions."""
+        return self.grid_size[0] * self.grid_size[1] + self.prefix_positions
 
     @property
     def num_tokens(self) -> int:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from vit_keras.layers.stateless_dropout import check_rate
-from vit_keras.models.names import unknown_name
+from vit_keras.names import unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,13 @@ class Regularization:
             if name not in cls.__dataclass_fields__:
                 raise unknown_name("argument", name, cls.__dataclass_fields__)
         return cls(**options)
+
+    def refuse(self, model: str, *names: str) -> None:
+        """Raises a `ValueError` if one of the options `names`, which `model` lacks, is on."""
+        for name in names:
+            value = getattr(self, name)
+            if value != self.__dataclass_fields__[name].default:
+                raise ValueError(f"{name} is {value!r}, but {model} has no such option.")
 
     def stochastic_depth_of(self, index: int, num_layers: int) -> float:
         """The rate of block `index` of `num_layers` (arXiv 1603.09382, section 3)."""

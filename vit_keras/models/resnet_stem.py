@@ -46,7 +46,7 @@ class ResNetStem:
 
     @property
     def stride(self) -> int:
-        """Pixels of the image along each side of an output pixel: 4, doubled by each later stage."""
+        """Pixels of the image along a side of an output pixel: 4, doubled by each later stage."""
         return 4 * 2 ** max(len(self.num_layers) - 1, 0)
 
     def output_side(self, side: int) -> int:

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 
 from vit_keras import layers
-from vit_keras.models.names import unknown_name
 from vit_keras.models.regularization import Regularization
 from vit_keras.models.vit import classify, encoder_blocks
+from vit_keras.names import unknown_name
 
 POOLINGS = ("last", "first", "mean", "max", "map")
 

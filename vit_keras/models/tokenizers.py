@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from vit_keras.models.names import unknown_name
+from vit_keras.names import unknown_name
 
 _EOS_RULES = ("sticky", "yes", "none")
 # bytes.lower changes ASCII alone, as tf.strings.lower does in the originals' pipelines.
@@ -27,7 +27,7 @@ def _library(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"Text towers need the library {name!r}: pip install 'vit-keras[text]' "
+            f"Text towers need the library {name!r}: pip install 'vit-keras-tpu[text]' "
             f"(or pip install {name})."
         ) from error
 

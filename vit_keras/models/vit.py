@@ -36,9 +36,7 @@ def build_vit(
     """
     images = keras.Input((*config.image_size, config.channels), name="image")
     x = images if config.stem is None else config.stem.apply(images, dtype)
-    x = layers.PatchEncoder(config.hidden_size, config.patch_size, dtype=dtype, name="embedding")(
-        x
-    )
+    x = layers.PatchEncoder(config.hidden_size, config.patch_size, dtype=dtype, name="embedding")(x)
     x = _encode(x, config, regularization or Regularization(), dtype)
     x = _pool(x, config, dtype)
     if config.representation_size:
@@ -89,6 +87,26 @@ def _encode(x, config, regularization, dtype):
             x = layers.ClassToken(dtype=dtype, name="cls")(x)
     if regularization.dropout:
         x = layers.StatelessDropout(regularization.dropout, dtype=dtype, name="posembed_dropout")(x)
+    return encoder_blocks(
+        x,
+        config,
+        regularization,
+        dtype,
+        approximate_gelu=config.approximate_gelu,
+        epsilon=config.layer_norm_epsilon,
+    )
+
+
+def encoder_blocks(
+    x: Any,
+    config: Any,
+    regularization: Regularization,
+    dtype: Any,
+    *,
+    approximate_gelu: bool = True,
+    epsilon: float = 1e-6,
+) -> Any:
+    """The blocks that `config` counts and the norm after them, on tokens (batch, n, D)."""
     for index in range(config.num_layers):
         x = layers.TransformerBlock(
             config.num_heads,
@@ -98,10 +116,12 @@ def _encode(x, config, regularization, dtype):
             stochastic_depth=regularization.stochastic_depth_of(index, config.num_layers),
             layer_scale=regularization.layer_scale,
             remat=regularization.remat,
+            approximate_gelu=approximate_gelu,
+            epsilon=epsilon,
             dtype=dtype,
             name=f"encoderblock_{index}",
         )(x)
-    return layers.LayerNorm(dtype=dtype, name="encoder_norm")(x)
+    return layers.LayerNorm(epsilon, dtype=dtype, name="encoder_norm")(x)
 
 
 def _pool(x, config, dtype):
@@ -110,5 +130,12 @@ def _pool(x, config, dtype):
     if config.classifier == "gap":
         return layers.TokenPooling("mean", dtype=dtype, name="pooled")(x)
     if config.classifier == "map":
-        return layers.MAPHead(config.num_heads, config.mlp_dim, dtype=dtype, name="MAPHead_0")(x)
+        return layers.MAPHead(
+            config.num_heads,
+            config.mlp_dim,
+            approximate_gelu=config.approximate_gelu,
+            epsilon=config.layer_norm_epsilon,
+            dtype=dtype,
+            name="MAPHead_0",
+        )(x)
     return x

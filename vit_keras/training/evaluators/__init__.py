@@ -1,0 +1,16 @@
+"""Evaluators: each is one class whose `run` yields (name, value)."""
+
+from vit_keras.training.evaluators.classification import ClassificationEvaluator
+from vit_keras.training.evaluators.features import FeatureExtractor, representation_model
+from vit_keras.training.evaluators.few_shot import FewShotEvaluator
+from vit_keras.training.evaluators.knn import KNNEvaluator
+from vit_keras.training.evaluators.zero_shot import ZeroShotEvaluator
+
+__all__ = [
+    "ClassificationEvaluator",
+    "FeatureExtractor",
+    "FewShotEvaluator",
+    "KNNEvaluator",
+    "ZeroShotEvaluator",
+    "representation_model",
+]

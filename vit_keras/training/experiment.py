@@ -1,0 +1,412 @@
+"""A whole experiment from a config: data, model, optimizer, loop, evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import ml_collections
+import tensorflow as tf
+from absl import logging
+
+import vit_keras
+from vit_keras import compat, data
+from vit_keras.data import presets
+from vit_keras.models.regularization import Regularization
+from vit_keras.names import unknown_name
+from vit_keras.training import (
+    config_defaults,
+    losses,
+    parameter_settings,
+    schedules,
+    tasks,
+)
+from vit_keras.training import (
+    workdir as workdirs,
+)
+from vit_keras.training.evaluators import (
+    ClassificationEvaluator,
+    FeatureExtractor,
+    FewShotEvaluator,
+    KNNEvaluator,
+    representation_model,
+)
+from vit_keras.training.loss_scale import DynamicLossScale
+from vit_keras.training.metric_writer import MetricWriter
+from vit_keras.training.mixing_step import make_mixing
+from vit_keras.training.optimizers import get_rule
+from vit_keras.training.preemption import StopSignal
+from vit_keras.training.saving import Checkpoints
+from vit_keras.training.sharpness import SharpnessAware
+from vit_keras.training.strategy import get_strategy, is_chief
+from vit_keras.training.train_loop import TrainLoop
+from vit_keras.training.train_step import TrainStep
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a run ended with.
+
+    Attributes:
+      model: with the final weights (their moving average, if the run kept one).
+      metrics: the last value of each, and `core_hours`.
+      step: updates made over all starts of the run.
+      is_chief: whether this process is the one that writes what all workers share.
+      already_finished: nothing was done, because an earlier start had finished.
+      class_names: of the data set.
+      config: with every key set.
+    """
+
+    model: keras.Model
+    metrics: dict[str, float]
+    step: int
+    is_chief: bool
+    already_finished: bool
+    class_names: list[str]
+    config: ml_collections.ConfigDict
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> TrainResult:
+    """Trains, evaluates and saves in `workdir`, or continues what was begun there.
+
+    Args:
+      config: keys of `config_defaults.get_config`; those left out take their defaults.
+      workdir: local or `gs://`: gets `config.json`, `environment.json`, `metrics.jsonl`,
+        `tensorboard/`, `checkpoints/` and, at the end, `result.json`.
+
+    Raises:
+      ValueError: for what is wrong in the config, or a `workdir` of another config.
+      Preempted: (a `SystemExit` with code 75) after a SIGTERM; the next start continues.
+      TrainingDivergedError: when the loss is no longer finite.
+      CheckpointError: when a checkpoint can't be written or read.
+    """
+    with StopSignal() as stop:
+        return Experiment(config, workdir, stop).run()
+
+
+class Experiment:
+    """The parts of a run, built from its config; `train` runs it."""
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: str, stop: StopSignal):
+        self.config = config = config_defaults.complete(config)
+        self.workdir, self.stop = str(workdir), stop
+        if not config.dataset:
+            raise ValueError("config.dataset is not set; expected a TFDS name or a folder.")
+        self.strategy = get_strategy(
+            config.strategy, tpu=config.tpu, num_devices=config.num_devices
+        )
+        self.is_chief = is_chief(self.strategy)
+        replicas = self.strategy.num_replicas_in_sync
+        if config.batch % (replicas * config.accum_steps):
+            raise ValueError(
+                f"config.batch is {config.batch}; expected a multiple of the {replicas} replicas "
+                f"times config.accum_steps ({config.accum_steps})."
+            )
+        if config.trainer != "train":
+            raise ValueError(f"config.trainer is {config.trainer!r}; only 'train' exists here.")
+        if config.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(config.seed)
+        self.source = data.get_source(
+            config.dataset, data_dir=config.tfds_data_dir, manual_dir=config.tfds_manual_dir
+        )
+        self.total_steps = self._steps("total")
+        self.config.total_steps = self.total_steps
+        self.config.total_epochs = self.config.total_examples = None
+        workdirs.claim(self.workdir, config.to_dict(), write=self.is_chief)
+        with self.strategy.scope():
+            self.model = build_model(config, self.source.num_classes)
+            self.train_step = self._train_step()
+        self._swap_ema = tf.function(lambda: self.strategy.run(self.train_step.swap_ema))
+        self.evaluators = [self._test_evaluator()]
+        for name, options in config.evaluators.items():
+            self.evaluators.append(self._feature_evaluator(name, options.to_dict()))
+        self.loop = self._loop()
+
+    def run(self) -> TrainResult:
+        """Runs what is left of the run."""
+        start = self.loop.restore()
+        finished = workdirs.read_result(self.workdir)
+        if finished is not None and start == self.total_steps:
+            logging.info("The run in %s is already finished.", self.workdir)
+            self._use_ema()
+            return self._result(finished, already_finished=True)
+        if self.is_chief:
+            workdirs.write_json(
+                os.path.join(self.workdir, "environment.json"), workdirs.environment(self.strategy)
+            )
+        metrics = self.loop.run(start)
+        self.source.bad_images.report()
+        cores = self.strategy.num_replicas_in_sync
+        metrics = {**metrics, "core_hours": self.loop.seconds / 3600 * cores}
+        if self.is_chief:
+            workdirs.write_result(self.workdir, metrics)
+        logging.info("Finished after %.4f core-hours.", metrics["core_hours"])
+        self._use_ema()
+        return self._result(metrics, already_finished=False)
+
+    def _result(self, metrics: dict[str, float], already_finished: bool) -> TrainResult:
+        return TrainResult(
+            model=self.model,
+            metrics=metrics,
+            step=self.total_steps,
+            is_chief=self.is_chief,
+            already_finished=already_finished,
+            class_names=list(self.source.class_names),
+            config=self.config,
+        )
+
+    def _steps(self, name: str, default: int | None = None) -> int:
+        config = self.config
+        return schedules.to_steps(
+            name,
+            steps=config[f"{name}_steps"],
+            epochs=config[f"{name}_epochs"],
+            examples=config[f"{name}_examples"],
+            batch=config.batch,
+            num_examples=self.source.num_examples(config.pp.train),
+            default=default,
+        )
+
+    def _train_step(self) -> TrainStep:
+        warmup = self._steps("warmup", default=0)
+        return build_train_step(
+            self.config,
+            self.model,
+            self.source.num_classes,
+            total_steps=self.total_steps,
+            warmup_steps=warmup,
+        )
+
+    def _loop(self) -> TrainLoop:
+        config = self.config
+        size = config.pp.crop
+        preprocess = config.pp.train_ops or presets.finetune_train(size)
+
+        def make_dataset(start, context):
+            return data.train_dataset(
+                self.source,
+                config.pp.train,
+                preprocess,
+                config.batch,
+                shuffle_buffer=config.shuffle_buffer,
+                seed=config.seed,
+                start_batch=start,
+                input_context=context,
+            ).prefetch(config.prefetch)
+
+        profile = None
+        if config.profile:
+            first, _, last = config.profile.partition(":")
+            if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+                raise ValueError(f"config.profile is {config.profile!r}; expected 'first:last'.")
+            profile = (int(first), int(last))
+        return TrainLoop(
+            self.strategy,
+            self.train_step,
+            make_dataset,
+            total_steps=self.total_steps,
+            checkpoints=Checkpoints(
+                os.path.join(self.workdir, "checkpoints"),
+                config.keep_checkpoints,
+                config.keep_checkpoint_every,
+            ),
+            writer=MetricWriter(self.workdir) if self.is_chief else None,
+            info={"seed": config.seed, "batch": config.batch},
+            is_chief=self.is_chief,
+            progress_every=config.progress_every,
+            checkpoint_every=config.checkpoint_every,
+            eval_every=config.eval_every,
+            evaluate=self._evaluate,
+            profile=profile,
+            profile_dir=os.path.join(self.workdir, "tensorboard"),
+            stop=self.stop,
+        )
+
+    def _test_evaluator(self) -> ClassificationEvaluator:
+        config = self.config
+        preprocess = config.pp.test_ops or presets.finetune_eval(config.pp.crop)
+
+        def make_dataset(context):
+            return data.eval_dataset(
+                self.source, config.pp.test, preprocess, config.batch_eval, input_context=context
+            )
+
+        return ClassificationEvaluator(
+            self.strategy,
+            self.model,
+            make_dataset,
+            loss=losses.get_loss(config.loss),
+        )
+
+    def _feature_evaluator(self, name: str, options: dict[str, Any]):
+        config = self.config
+        types = {"few_shot": FewShotEvaluator, "knn": KNNEvaluator}
+        kind = options.pop("type", None)
+        if kind not in types:
+            raise unknown_name(f"config.evaluators.{name}.type", kind, types)
+        source = self.source
+        if "dataset" in options:
+            source = data.get_source(options.pop("dataset"), data_dir=config.tfds_data_dir)
+        ops = options.pop("ops", config.pp.test_ops) or presets.finetune_eval(config.pp.crop)
+        representation = representation_model(self.model)
+        extractors = [
+            FeatureExtractor(
+                self.strategy,
+                lambda images: representation(images, training=False),
+                lambda context, split=split: data.eval_dataset(
+                    source, split, ops, config.batch_eval, input_context=context
+                ),
+                self.model.compute_dtype,
+            )
+            for split in (
+                options.pop("train", config.pp.train),
+                options.pop("test", config.pp.test),
+            )
+        ]
+        try:
+            return types[kind](*extractors, source.num_classes, name=name, **options)
+        except TypeError as error:
+            raise ValueError(f"config.evaluators.{name}: {error}.") from error
+
+    def _evaluate(self) -> Iterator[tuple[str, float]]:
+        """All evaluators, on the averaged weights if there are any."""
+        started = time.monotonic()
+        self._use_ema()
+        try:
+            for evaluator in self.evaluators:
+                yield from evaluator.run()
+        finally:
+            self._use_ema()
+        yield "eval_seconds", time.monotonic() - started
+
+    def _use_ema(self) -> None:
+        """Exchanges weights and averages."""
+        if self.train_step.ema:
+            self._swap_ema()
+
+
+def build_model(config: ml_collections.ConfigDict, classes: int) -> keras.Model:
+    """The model that `config` describes, with pretrained weights unless `pretrained_dir` is None.
+
+    Raises:
+      ValueError: if there is no such checkpoint, or `config.model` has a key that nothing takes.
+    """
+    options = config.model.to_dict()
+    name = options.pop("model_name", None)
+    image_size = config.pp.crop
+    image_size = image_size if isinstance(image_size, int) else tuple(image_size)
+    if config.pretrained_dir is None:
+        model = vit_keras.create_model(
+            name, image_size=image_size, classes=classes, dtype=config.dtype, **options
+        )
+    else:
+        filename = config.model_or_filename or name
+        path = os.path.join(config.pretrained_dir, f"{filename}.npz")
+        if not tf.io.gfile.exists(path):
+            raise ValueError(
+                f"There is no {path}. Set config.pretrained_dir to where {filename}.npz is "
+                "(published ones are in gs://vit_models), or to None to train from scratch."
+            )
+        regularization = {
+            k: v for k, v in options.items() if k in Regularization.__dataclass_fields__
+        }
+        model = vit_keras.from_npz(
+            path,
+            image_size=image_size,
+            classes=classes,
+            classifier=options.get("classifier"),
+            # As in the original: the head is made new, and `representation_size=None` drops the
+            # layer before it.
+            reset_head=True,
+            pre_logits=options.get("representation_size") is not None,
+            dtype=config.dtype,
+            **regularization,
+        )
+    if config.head_bias is not None:
+        bias = vit_keras.checkpoints.named_weights(model)["head/bias"]
+        bias = compat.tf_variable(bias)
+        bias.assign(tf.fill(bias.shape, float(config.head_bias)))
+    return model
+
+
+def build_train_step(
+    config: ml_collections.ConfigDict,
+    model: keras.Model,
+    num_classes: int,
+    *,
+    total_steps: int,
+    warmup_steps: int,
+) -> TrainStep:
+    """The step of the run that a (complete) `config` describes; call it in the strategy's scope.
+
+    Args:
+      config: as `config_defaults.complete` makes it.
+      model: what `build_model` made of it.
+      num_classes: of the data set.
+      total_steps: updates in the run.
+      warmup_steps: updates until the learning rate is at its peak; cut at `total_steps`.
+    """
+    named = vit_keras.checkpoints.named_weights(model)
+    trainable = {id(variable) for variable in model.trainable_weights}
+    settings = parameter_settings.make_settings(
+        [name for name, variable in named.items() if id(variable) in trainable],
+        lr_multipliers=config.lr_multipliers,
+        weight_decay=config.weight_decay,
+        weight_decay_multipliers=config.weight_decay_multipliers,
+        frozen=config.frozen,
+        layer_decay=config.layer_decay,
+    )
+    parameter_settings.log_settings(settings, [tuple(named[s.name].shape) for s in settings])
+    teacher = None
+    if config.teacher:
+        size = config.pp.crop
+        teacher = vit_keras.from_npz(config.teacher, image_size=size, dtype=config.dtype)
+    sharpness = None
+    if config.sharpness.rho is not None:
+        sharpness = SharpnessAware(**config.sharpness)
+    return TrainStep(
+        model,
+        named,
+        tasks.classification(
+            losses.get_loss(config.loss),
+            label_smoothing=config.label_smoothing,
+            teacher=teacher,
+            temperature=config.teacher_temperature,
+        ),
+        get_rule(config.optimizer, **_optimizer_args(config)),
+        schedules.Schedule(
+            config.base_lr,
+            total_steps,
+            config.decay_type,
+            min(warmup_steps, total_steps),
+            config.cooldown_steps,
+            config.linear_end,
+            config.timescale,
+        ),
+        settings,
+        global_batch=config.batch,
+        accum_steps=config.accum_steps,
+        grad_norm_clip=config.grad_norm_clip,
+        weight_decay_form=config.weight_decay_form,
+        ema_decay=config.ema_decay,
+        prepare=make_mixing(config.mixup, config.cutmix, num_classes, model.compute_dtype),
+        sharpness=sharpness,
+        loss_scale=DynamicLossScale() if "float16" in _float16(config) else None,
+        seed=config.seed,
+        history_length=config.steps_per_loop or config.progress_every or 10,
+    )
+
+
+def _float16(config: ml_collections.ConfigDict) -> str:
+    return "" if "bfloat16" in config.dtype else config.dtype
+
+
+def _optimizer_args(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The rule's hyperparameters, `optim_dtype` under the name that the rule has for it."""
+    key = "accumulator_dtype" if config.optimizer == "sgd" else "momentum_dtype"
+    return {key: config.optim_dtype, **config.optimizer_args}

@@ -1,0 +1,45 @@
+"""Leaving in time, with everything saved."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+from absl import logging
+
+EXIT_CODE = 75
+"""Exit code of a run that was stopped, saved, and can be started again (EX_TEMPFAIL)."""
+
+
+class Preempted(SystemExit):
+    """The run was told to stop; it has saved. Ends the process with `EXIT_CODE`."""
+
+    def __init__(self, step: int, checkpoint: str | None):
+        super().__init__(EXIT_CODE)
+        self.step = step
+        self.checkpoint = checkpoint
+
+    def __str__(self) -> str:
+        return f"Stopped at step {self.step}; saved as {self.checkpoint}. Start again to continue."
+
+
+class StopSignal:
+    """While entered, SIGTERM only sets `received`; what was set before comes back on leaving."""
+
+    def __init__(self):
+        self.received = False
+
+    def __enter__(self) -> StopSignal:
+        # Python allows signal handlers in the main thread only.
+        self._installed = threading.current_thread() is threading.main_thread()
+        if self._installed:
+            self._previous = signal.signal(signal.SIGTERM, self._handle)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._installed:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def _handle(self, signum, frame) -> None:
+        logging.warning("SIGTERM: will save and exit with code %d after this step.", EXIT_CODE)
+        self.received = True

@@ -1,0 +1,65 @@
+"""What a step minimises: from a model and a batch to one loss an example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from vit_keras.data.normalize import normalize_image
+from vit_keras.training import contrastive, losses
+
+Batch = dict[str, tf.Tensor]
+Task = Callable[[keras.Model, Batch, bool], tf.Tensor]
+
+
+def classification(
+    loss: losses.Loss,
+    *,
+    label_smoothing: float = 0.0,
+    teacher: keras.Model | None = None,
+    temperature: float = 1.0,
+) -> Task:
+    """Classification of `batch["image"]` as `batch["label"]`, or as a teacher has it.
+
+    Args:
+      loss: of logits and labels.
+      label_smoothing: see `losses.soft_labels`.
+      teacher: a model whose distribution takes the place of labels and loss. It sees the very same
+        (cropped, mixed) image: the consistent teacher of arXiv 2106.05237.
+      temperature: of the distillation.
+    """
+
+    def task(model: keras.Model, batch: Batch, training: bool) -> tf.Tensor:
+        images = normalize_image(batch["image"], tf.as_dtype(model.compute_dtype))
+        logits = model(images, training=training)
+        if teacher is not None:
+            target = tf.stop_gradient(teacher(images, training=False))
+            return losses.distillation(logits, target, temperature)
+        labels = losses.soft_labels(batch["label"], logits.shape[-1], label_smoothing)
+        return loss(logits, labels)
+
+    return task
+
+
+def two_towers(loss: str = "softmax") -> Task:
+    """Image-text contrast for a model `[images, texts] -> (zimg, ztxt, scale, bias)`.
+
+    `zimg` and `ztxt` are (batch, width) of length 1; `scale` is exp of the log temperature, and
+    `bias` may be None for `softmax`. `batch["text"]` holds the token numbers.
+
+    Raises:
+      ValueError: for a `loss` other than `softmax` and `sigmoid`.
+    """
+    if loss not in ("softmax", "sigmoid"):
+        raise ValueError(f"loss is {loss!r}; expected 'softmax' or 'sigmoid'.")
+
+    def task(model: keras.Model, batch: Batch, training: bool) -> tf.Tensor:
+        images = normalize_image(batch["image"], tf.as_dtype(model.compute_dtype))
+        zimg, ztxt, scale, bias = model([images, batch["text"]], training=training)
+        if loss == "softmax":
+            return contrastive.softmax_contrastive(zimg, ztxt, scale)
+        return contrastive.sigmoid_contrastive(zimg, ztxt, scale, bias)
+
+    return task
