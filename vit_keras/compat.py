@@ -47,6 +47,24 @@ def tf_variable(variable: Any) -> tf.Variable:
     return getattr(variable, "_variable", variable)  # an AutoCastVariable wraps the real one
 
 
+def assign_in_pieces(variable: Any, array: Any, piece_bytes: int = 1 << 20) -> None:
+    """`variable.assign(array)` that holds no second copy of a large array meanwhile.
+
+    Args:
+      variable: a Keras variable of either generation; one that a strategy mirrors is assigned
+        whole.
+      array: of its shape.
+      piece_bytes: of the rows that are assigned at a time.
+    """
+    target = tf_variable(variable)
+    rows = max(1, len(array) * piece_bytes // array.nbytes) if array.ndim and array.nbytes else 1
+    if array.nbytes <= piece_bytes or hasattr(target, "values"):
+        variable.assign(array)
+        return
+    for start in range(0, len(array), rows):
+        target[start : start + rows].assign(array[start : start + rows])
+
+
 def weight_path(variable: Any) -> str:
     """Where a weight stands in its model, such as `head/kernel`, alike on both stacks."""
     return variable.path if KERAS_3 else variable.name.split(":")[0]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from absl import logging
 
-from vit_keras import layers
+from vit_keras import compat, layers
 from vit_keras.checkpoints.download import local_path
 from vit_keras.checkpoints.infer import has_layer_scale, infer_config
 from vit_keras.checkpoints.keras_weights import named_weights
@@ -280,7 +280,8 @@ def _assign(
             weight = weights[parameter]
             if parameter in changes:
                 part = changes[parameter](part)
-            weight.assign(part.reshape(weight.shape))
+            compat.assign_in_pieces(weight, part.reshape(weight.shape))
+        del array, part  # before the next is read: two large ones at once are one too many
 
 
 def _adapted(

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("target", metavar="TARGET", help="what to write; its ending says what")
     parser.add_argument(
-        "--naming", choices=NAMINGS, default="legacy", help="of an .npz (default: legacy)"
+        "--naming", choices=NAMINGS, help="of an .npz (default: an .npz MODEL's own, else legacy)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace TARGET if it exists")
 

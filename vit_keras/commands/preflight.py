@@ -19,6 +19,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import threading
+
+import tqdm
 
 TAKES_CONFIG = True
 
@@ -83,33 +86,20 @@ class _Progress:
     """A line with the stage and the time since it began."""
 
     def __enter__(self):
-        import tqdm
-
-        self.bar = tqdm.tqdm(
-            bar_format="{desc} ({elapsed})", file=sys.stderr, leave=False, miniters=0
-        )
-        self._stop, self._thread = _ticking(self.bar)
+        self.bar = tqdm.tqdm(bar_format="{desc} ({elapsed})", file=sys.stderr, leave=False)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+        self._thread.start()
         return self
 
     def __call__(self, stage: str) -> None:
         self.bar.set_description_str(stage)
-        self.bar.refresh()
 
     def __exit__(self, *exception):
         self._stop.set()
         self._thread.join()
         self.bar.close()
 
-
-def _ticking(bar):
-    import threading
-
-    stop = threading.Event()
-
-    def tick():
-        while not stop.wait(1.0):
-            bar.refresh()
-
-    thread = threading.Thread(target=tick, daemon=True)
-    thread.start()
-    return stop, thread
+    def _tick(self) -> None:
+        while not self._stop.wait(1.0):
+            self.bar.refresh()

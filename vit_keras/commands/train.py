@@ -19,6 +19,7 @@ finished. SIGTERM makes it save and leave with exit code 75; start it again to g
 from __future__ import annotations
 
 import argparse
+import sys
 
 from absl import logging
 
@@ -31,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE[:ARGS]", help="config file; --config.KEY=VALUE changes a key"
     )
+    parser.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        help="write a trace of these steps for TensorBoard (the same as --config.profile)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -40,7 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
     from vit_keras.export import write_artifacts
 
     config = read_config(arguments.config, arguments.config_changes)
-    result = training.train(config, arguments.workdir)
+    if arguments.profile is not None:
+        config.profile = arguments.profile
+    try:
+        result = training.train(config, arguments.workdir)
+    except (training.TrainingDivergedError, training.CheckpointError) as error:
+        sys.exit(f"vit-keras train: {error}")
     if not result.is_chief:
         return
     if result.already_finished:

@@ -11,13 +11,13 @@ Example = dict[str, tf.Tensor]
 
 # Examples handed to one thread at a time. Larger chunks cost less to hand over and to guard, but
 # make the last ones of a batch wait longer for each other.
-_MAX_CHUNK = 16
+_MAX_CHUNK = 64
 # Stands for the bytes of an image that the source hands on as an array.
 _DECODED = "decoded"
 
 
 def chunk_size(batch_size: int) -> int:
-    """The largest divisor of the batch size that is at most 16."""
+    """The largest divisor of the batch size that is at most 64."""
     return max(size for size in range(1, _MAX_CHUNK + 1) if batch_size % size == 0)
 
 

@@ -1,12 +1,13 @@
 """Endless, shuffled, resumable batches for training."""
 
 import itertools
+import os
 
 import numpy as np
 import tensorflow as tf
 
 from vit_keras.data import memory
-from vit_keras.data.examples import Preprocessing
+from vit_keras.data.examples import Preprocessing, chunk_size
 from vit_keras.data.options import pipeline_options
 from vit_keras.data.order import Lanes, Slice, lanes_for, shuffled_index, slice_of
 from vit_keras.data.registry import build_pipeline
@@ -130,12 +131,17 @@ def train_dataset(
         bad_images=source.bad_images,
     )
     spec = preprocessing.element_spec(items)
+    # Waiting, being put together, and in the hands of each thread.
+    threads = num_threads or os.cpu_count() or 1
+    images_in_flight = (_PREFETCH_BATCHES + 2) * part.replica_batch_size + threads * chunk_size(
+        part.replica_batch_size
+    )
     memory.check(
         f"{source.name}, {split}",
         {
             "cached examples" if cache_raw else "shuffle buffer": buffered
             * records.bytes_per_example,
-            "finished batches": (_PREFETCH_BATCHES + 2) * part.replica_batch_size * _size(spec),
+            "finished images": images_in_flight * _size(spec),
         },
     )
     batches = preprocessing.batches(items, part.replica_batch_size)

@@ -117,7 +117,7 @@ class Experiment:
         self.total_steps = self._steps("total")
         self.config.total_steps = self.total_steps
         self.config.total_epochs = self.config.total_examples = None
-        workdirs.claim(self.workdir, config.to_dict(), write=self.is_chief)
+        workdirs.claim(self.workdir, config.to_dict(), write=False)
         with self.strategy.scope():
             self.model = build_model(config, self.source.num_classes)
             self.train_step = self._train_step()
@@ -136,6 +136,8 @@ class Experiment:
             self._use_ema()
             return self._result(finished, already_finished=True)
         if self.is_chief:
+            # Only now: a config that couldn't be built must not own the directory.
+            workdirs.claim(self.workdir, self.config.to_dict())
             workdirs.write_json(
                 os.path.join(self.workdir, "environment.json"), workdirs.environment(self.strategy)
             )
@@ -290,6 +292,10 @@ class Experiment:
             self._swap_ema()
 
 
+# What `config.model` may say of a model that is read from a checkpoint, besides regularization.
+_OF_CHECKPOINT = ("classifier", "patch_size", "representation_size")
+
+
 def build_model(config: ml_collections.ConfigDict, classes: int) -> keras.Model:
     """The model that `config` describes, with pretrained weights unless `pretrained_dir` is None.
 
@@ -307,19 +313,24 @@ def build_model(config: ml_collections.ConfigDict, classes: int) -> keras.Model:
     else:
         filename = config.model_or_filename or name
         path = os.path.join(config.pretrained_dir, f"{filename}.npz")
-        if not tf.io.gfile.exists(path):
+        if "://" not in path and not os.path.exists(path):
             raise ValueError(
                 f"There is no {path}. Set config.pretrained_dir to where {filename}.npz is "
                 "(published ones are in gs://vit_models), or to None to train from scratch."
             )
-        regularization = {
-            k: v for k, v in options.items() if k in Regularization.__dataclass_fields__
-        }
+        regularization = {}
+        for key, value in options.items():
+            if key in Regularization.__dataclass_fields__:
+                regularization[key] = value
+            elif key not in _OF_CHECKPOINT:
+                valid = ["model_name", *_OF_CHECKPOINT, *Regularization.__dataclass_fields__]
+                raise unknown_name("config key", f"model.{key}", [f"model.{k}" for k in valid])
         model = vit_keras.from_npz(
             path,
             image_size=image_size,
             classes=classes,
             classifier=options.get("classifier"),
+            patch_size=options.get("patch_size"),
             # As in the original: the head is made new, and `representation_size=None` drops the
             # layer before it.
             reset_head=True,

@@ -44,10 +44,9 @@ def classification(
 
 
 def two_towers(loss: str = "softmax") -> Task:
-    """Image-text contrast for a model `[images, texts] -> (zimg, ztxt, scale, bias)`.
+    """Image-text contrast for a two-tower model (`models.build_two_towers`).
 
-    `zimg` and `ztxt` are (batch, width) of length 1; `scale` is exp of the log temperature, and
-    `bias` may be None for `softmax`. `batch["text"]` holds the token numbers.
+    The batch holds `image`, and `text`: int32 token numbers (batch, length).
 
     Raises:
       ValueError: for a `loss` other than `softmax` and `sigmoid`.
@@ -57,9 +56,10 @@ def two_towers(loss: str = "softmax") -> Task:
 
     def task(model: keras.Model, batch: Batch, training: bool) -> tf.Tensor:
         images = normalize_image(batch["image"], tf.as_dtype(model.compute_dtype))
-        zimg, ztxt, scale, bias = model([images, batch["text"]], training=training)
+        outputs = model({"image": images, "tokens": batch["text"]}, training=training)
+        zimg, ztxt, scale = outputs["zimg"], outputs["ztxt"], outputs["temperature"]
         if loss == "softmax":
             return contrastive.softmax_contrastive(zimg, ztxt, scale)
-        return contrastive.sigmoid_contrastive(zimg, ztxt, scale, bias)
+        return contrastive.sigmoid_contrastive(zimg, ztxt, scale, outputs.get("bias"))
 
     return task
