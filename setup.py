@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 TEXT = ["tokenizers>=0.15", "sentencepiece>=0.2"]
 TORCH = ["safetensors>=0.4.3"]
-TESTS = [*TEXT, *TORCH, "pytest>=8", "scikit-learn>=1.3", "pillow>=10"]
+TESTS = [*TEXT, *TORCH, "pytest>=8", "pytest-xdist>=3", "scikit-learn>=1.3", "pillow>=10"]
 
 setup(
     name="vit-keras-tpu",
@@ -17,7 +17,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["vit_keras", "vit_keras.*", "tpu_configs", "tpu_configs.*"]),
-    package_data={"vit_keras": ["**/*.npz", "**/*.txt", "**/*.gz"]},
+    package_data={
+        "vit_keras": ["data/*.txt", "data/*.gz"],
+        "tpu_configs": ["checkpoints/*.npz"],
+    },
     install_requires=[
         "keras>=2.15",
         "tensorflow-datasets>=4.9.4",
@@ -52,6 +55,8 @@ setup(
         "text": TEXT,
         # Hugging Face folders and timm state dicts; torch itself only for .pth files.
         "torch": TORCH,
+        # The TPU compiler, which needs no TPU; Python 3.11 or newer.
+        "preflight": ["jax==0.10.2", "libtpu==0.0.42.1"],
         "test": TESTS,
         "dev": [*TESTS, "ruff==0.17.6"],
     },

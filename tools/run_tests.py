@@ -15,7 +15,8 @@ def main() -> int:
     parser.add_argument("--stack", choices=STACKS, default="modern", help="default: modern")
     arguments, pytest_arguments = parser.parse_known_args()
     python = python_with(["test"], arguments.stack)
-    command = [str(python), "-m", "pytest", *pytest_arguments]
+    # Two processes, each file in one of them. A later -n of the user's counts.
+    command = [str(python), "-m", "pytest", "-n", "2", "--dist", "loadfile", *pytest_arguments]
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 

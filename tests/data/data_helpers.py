@@ -1,5 +1,6 @@
 """Real files to read: folders of small JPEGs, each of which can be told apart by its grey value."""
 
+import importlib.util
 import io
 import pathlib
 
@@ -43,3 +44,18 @@ def value_of(image) -> int:
 def values_of(batch) -> list[int]:
     """`value_of` each image of a batch."""
     return [value_of(image) for image in batch["image"]]
+
+
+def make_tfrecords(folder, output, **options):
+    """Calls the tool in this process."""
+    path = pathlib.Path(__file__).parents[2] / "tools" / "make_tfrecords.py"
+    spec = importlib.util.spec_from_file_location("make_tfrecords", path)
+    module = importlib.util.module_from_spec(spec)
+    # Flags are defined once, however often the tests load the tool.
+    if not _TOOL:
+        spec.loader.exec_module(module)
+        _TOOL.append(module)
+    return _TOOL[0].make_tfrecords(str(folder), str(output), **options)
+
+
+_TOOL = []

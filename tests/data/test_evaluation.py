@@ -38,7 +38,7 @@ def collect(dataset):
 
 
 @pytest.mark.parametrize("cache_raw", [False, True])
-@pytest.mark.parametrize("batch_size", [1, 7, 45, 64])
+@pytest.mark.parametrize("batch_size", [7, 45])
 def test_every_example_once(folder, batch_size, cache_raw):
     source = data.get_source(folder)
     dataset = data.eval_dataset(source, "test", PIPELINE, batch_size, cache_raw=cache_raw)
@@ -50,7 +50,7 @@ def test_every_example_once(folder, batch_size, cache_raw):
         assert batches == int(dataset.cardinality())
 
 
-@pytest.mark.parametrize(("pipelines", "replicas"), [(2, 2), (2, 4), (3, 3), (4, 16), (64, 64)])
+@pytest.mark.parametrize(("pipelines", "replicas"), [(2, 2), (3, 3), (4, 16)])
 def test_over_input_pipelines(folder, pipelines, replicas):
     source, seen = data.get_source(folder), []
     batch_size = 16 if replicas != 3 else 15
@@ -64,6 +64,18 @@ def test_over_input_pipelines(folder, pipelines, replicas):
         assert dataset.element_spec["image"].shape[0] == batch_size // replicas
     assert sorted(index for index, _ in seen) == list(range(COUNT))
     assert len({value for _, value in seen}) == COUNT
+
+
+def test_more_pipelines_than_examples(folder):
+    """Some pipelines have nothing but padding, and still give as many batches as the others."""
+    source, seen = data.get_source(folder), []
+    for pipeline in range(4):
+        context = tf.distribute.InputContext(4, pipeline, 4)
+        dataset = data.eval_dataset(source, "test[:3]", PIPELINE, 4, input_context=context)
+        part, batches = collect(dataset)
+        seen += [index for index, _ in part]
+        assert batches == 1
+    assert sorted(seen) == [0, 1, 2]
 
 
 def test_a_part_of_a_split(folder):

@@ -10,11 +10,6 @@ from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))  # for tiny_training
 
-# Four replicas on one machine. TensorFlow must not have looked at its devices yet.
-CPU = tf.config.list_physical_devices("CPU")[0]
-if len(tf.config.get_logical_device_configuration(CPU) or ()) < 4:
-    tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 4)
-
 
 @pytest.fixture(params=[1, 2, 4])
 def any_strategy(request):

@@ -6,6 +6,7 @@ import tensorflow as tf
 from scipy.special import log_expit, log_softmax, softmax
 from tiny_training import make_batches, make_step, run_steps, tiny_model
 
+import vit_keras
 from vit_keras.training import contrastive, get_strategy, losses, tasks
 
 RNG = np.random.default_rng(0)
@@ -101,3 +102,28 @@ def test_contrastive_loss_sees_the_whole_batch(any_strategy, kind):
     _, whole = on_replicas(get_strategy("one_device"), loss, zimg, ztxt)
     for gradient, reference in zip(gradients, whole, strict=True):
         np.testing.assert_allclose(gradient, reference, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_two_tower_task_is_the_loss_of_the_model_s_similarities(goldens, kind):
+    case = goldens / "siglip_two_towers_map_last"
+    model = vit_keras.from_npz(case / "checkpoint.npz")
+    with np.load(case / "expected.npz") as expected:
+        similarity = expected["similarity_logits"][:3, :3].astype(np.float64)
+        batch = {
+            "image": tf.constant(expected["images_uint8"][:3]),
+            "text": tf.constant(expected["tokens"][:3]),
+        }
+    with tf.GradientTape() as tape:
+        got = tasks.two_towers(kind)(model, batch, True)
+    if kind == "sigmoid":
+        sign = 2 * np.eye(3) - 1
+        wanted = np.log1p(np.exp(-sign * similarity)).sum(axis=1)
+    else:
+        rows = np.log(np.exp(similarity).sum(axis=1)) - np.diag(similarity)
+        columns = np.log(np.exp(similarity).sum(axis=0)) - np.diag(similarity)
+        wanted = (rows + columns) / 2
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+    gradients = tape.gradient(got, model.trainable_variables)
+    # A bias shifts all similarities alike, which softmax doesn't see.
+    assert sum(gradient is None for gradient in gradients) == (kind == "softmax")

@@ -107,6 +107,7 @@ def eval_dataset(
         num_classes=source.num_classes,
         on_bad_image=source.on_bad_image,
         bad_images=source.bad_images,
+        padded=True,
     )
     if cache_raw:
         size = (last - first) * records.bytes_per_example

@@ -11,13 +11,13 @@ Example = dict[str, tf.Tensor]
 
 # Examples handed to one thread at a time. Larger chunks cost less to hand over and to guard, but
 # make the last ones of a batch wait longer for each other.
-_MAX_CHUNK = 64
+_MAX_CHUNK = 128
 # Stands for the bytes of an image that the source hands on as an array.
 _DECODED = "decoded"
 
 
 def chunk_size(batch_size: int) -> int:
-    """The largest divisor of the batch size that is at most 64."""
+    """The largest divisor of the batch size that is at most 128."""
     return max(size for size in range(1, _MAX_CHUNK + 1) if batch_size % size == 0)
 
 
@@ -36,6 +36,7 @@ class Preprocessing:
         num_classes: labels must be below it.
         on_bad_image: "error" stops with a message that names file and reason; "skip" puts zeros in
             the bad one's place, marks it as not real and enters it into `bad_images`.
+        padded: whether items may be padding.
     """
 
     load: Callable[[Example], Example]
@@ -45,6 +46,7 @@ class Preprocessing:
     num_classes: int
     on_bad_image: str
     bad_images: BadImages
+    padded: bool
 
     def element_spec(self, items: tf.data.Dataset) -> dict[str, tf.TensorSpec]:
         """What one finished example looks like; shapes must be known.
@@ -115,10 +117,11 @@ class Preprocessing:
         # error. Guarding a whole chunk costs next to nothing; only if one of it fails is each of
         # them guarded by itself.
         empty = {k: tf.zeros([0, *t.shape], t.dtype) for k, t in spec.items()}
+        guarded = tf.data.Dataset.from_tensor_slices(items)
+        if self.padded:
+            guarded = guarded.filter(lambda item: item["position"] >= 0)
         good = (
-            tf.data.Dataset.from_tensor_slices(items)
-            .filter(lambda item: item["position"] >= 0)
-            .map(self._process)
+            guarded.map(self._process)
             .ignore_errors()
             .batch(size)
             .concatenate(tf.data.Dataset.from_tensors(empty))

@@ -129,6 +129,7 @@ def train_dataset(
         num_classes=source.num_classes,
         on_bad_image=source.on_bad_image,
         bad_images=source.bad_images,
+        padded=False,
     )
     spec = preprocessing.element_spec(items)
     # Waiting, being put together, and in the hands of each thread.

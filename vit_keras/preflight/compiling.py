@@ -136,7 +136,9 @@ def compile_for(
 def _too_large(errors: str) -> Compiled:
     """What a "doesn't fit" of the compiler says; raises for any other failure."""
     number = r"([\d.]+)([KMGT]?)"
-    found = re.search(rf"Used {number}i?B? of {number}i?B? hbm", errors)
+    found = re.search(rf"Used {number}i?B? of {number}i?B? hbm", errors) or re.search(
+        rf"\({number}\) exceeds available HBM \({number}\)", errors
+    )
     if not found:
         lines = [line for line in errors.strip().splitlines() if line.strip()]
         raise CompilerError("The TPU compiler failed: " + "\n".join(lines[-8:]))

@@ -121,7 +121,7 @@ GENERATIONS = {
             4,
             4,
             _CUBES,
-            (("chip_config_name", "megachip"),),
+            (("chip_config_name", "megacore"),),
         ),
         Generation(
             "v5e",

@@ -110,17 +110,29 @@ def _matrix_flops(module, loop_trips: int) -> int:
     def shape(value):
         return RankedTensorType(value.type).shape
 
+    def live(block):
+        """The operations whose results are used; not the gradient of the images, for one."""
+        dead = set()
+        for operation in reversed(list(block.operations)):
+            operation = operation.operation
+            results = list(operation.results)
+            if results and all(use.owner.operation in dead for r in results for use in r.uses):
+                dead.add(operation)
+            else:
+                yield operation
+
     def count(operation, times):
         total = 0
-        for inner in (
-            op for region in operation.regions for block in region.blocks for op in block
-        ):
-            inner = inner.operation
+        blocks = [block for region in operation.regions for block in region.blocks]
+        for inner in (operation for block in blocks for operation in live(block)):
             if inner.name == "stablehlo.dot_general":
                 numbers = stablehlo.DotDimensionNumbers(inner.attributes["dot_dimension_numbers"])
                 depth = 1
                 for axis in numbers.lhs_contracting_dimensions:
                     depth *= shape(inner.operands[0])[axis]
+                total += times * 2 * math.prod(shape(inner.result)) * depth
+            elif inner.name == "stablehlo.dot":
+                depth = shape(inner.operands[0])[-1]
                 total += times * 2 * math.prod(shape(inner.result)) * depth
             elif inner.name == "stablehlo.convolution":
                 numbers = stablehlo.ConvDimensionNumbers(inner.attributes["dimension_numbers"])
@@ -150,6 +162,7 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    # Neither ask Google's metadata server whether this is a TPU, nor let JAX look for one.
-    os.environ.update(TPU_SKIP_MDS_QUERY="1", JAX_PLATFORMS="cpu")
+    # Neither ask Google's metadata server whether this is a TPU, nor let JAX look for one; and
+    # don't insist on being the only process that has loaded libtpu, since no device is used.
+    os.environ.update(TPU_SKIP_MDS_QUERY="1", JAX_PLATFORMS="cpu", ALLOW_MULTIPLE_LIBTPU_LOAD="1")
     main(sys.argv[1])
