@@ -110,7 +110,7 @@ def test_everything_on_device_compiles(cache):
     assert found.chips == 4
 
 
-def test_says_what_does_not_fit_and_suggests_what_does(cache):
+def test_says_what_does_not_fit(cache):
     # Half a million images of 64 px a chip are 6 GiB as bytes, and 24 as floats.
     config = _config(batch=8 * 2**19, dtype="mixed_bfloat16")
     found = preflight.preflight(config, "v5e-8", cache=cache)
@@ -119,6 +119,21 @@ def test_says_what_does_not_fit_and_suggests_what_does(cache):
     assert found.memory["missing"] == found.memory["needed"] - found.memory["available"]
     assert found.memory["missing"] > 0
     assert "DOES NOT FIT" in preflight.format_report(found)
+
+
+def test_suggestions_fit_and_the_fastest_is_first(report, cache):
+    tried = []
+    # A batch that the slice can't share evenly is brought to one that it can.
+    config = _config(batch=67, accum_steps=4)
+    suggestions = preflight.suggest(config, "v5e-8", cache=cache, progress=tried.append)
+    assert len(tried) == len(suggestions) == 2  # without and with rematerialisation
+    speeds = [suggestion.report.step["images_per_s"] for suggestion in suggestions]
+    assert speeds == sorted(speeds, reverse=True)
+    for suggestion in suggestions:
+        assert suggestion.report.fits
+        assert suggestion.report.memory["spare"] > 0
+        assert suggestion.changes["batch"] == suggestion.report.global_batch == 64
+        assert suggestion.changes["accum_steps"] == suggestion.report.accum_steps == 1
 
 
 def test_command(tmp_path, capsys, report, cache):
