@@ -119,19 +119,24 @@ def main() -> None:
     parser.add_argument("--only", help="VARIANT:SLICE:BATCH of one row")
     parser.add_argument("--num_layers", type=int, help="cut the models, for quick experiments")
     parser.add_argument("--compiler_python", help="a Python with jax and libtpu (default: this)")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="XLA option"
+    )
     arguments = parser.parse_args()
+    options = dict(option.split("=", 1) for option in arguments.option)
     versions = compiler_versions(arguments.compiler_python)
     names = [f"{row.variant}:{row.slice}:{row.batch}" for row in ROWS]
     if arguments.only is not None and arguments.only not in names:
         parser.error(f"--only is {arguments.only!r}; expected one of {', '.join(names)}.")
     rows = [row for row, name in zip(ROWS, names, strict=True) if arguments.only in (None, name)]
-    print(f"jax {versions['jax']}, libtpu {versions['libtpu']}, TensorFlow {tf.__version__}\n")
+    print(f"jax {versions['jax']}, libtpu {versions['libtpu']}, TensorFlow {tf.__version__}")
+    print(f"XLA options: {arguments.option or 'none'}\n")
     print("| workload | program | million cycles | GB temporaries | cycles / ours | goal |")
     print("| --- | --- | --- | --- | --- | --- |")
     for row in tqdm.tqdm(rows, unit="row", leave=False):
         target = get_slice(row.slice)
         program = step_program(row, target.replicas, arguments.num_layers)
-        ours = compile_for(program, target, arguments.compiler_python)
+        ours = compile_for(program, target, arguments.compiler_python, options=options)
         tqdm.tqdm.write(format_row(row, ours))
     print("\nEstimates of the compiler, never checked on hardware by us.")
 

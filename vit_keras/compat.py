@@ -62,7 +62,11 @@ def assign_in_pieces(variable: Any, array: Any, piece_bytes: int = 1 << 20) -> N
         variable.assign(array)
         return
     for start in range(0, len(array), rows):
-        target[start : start + rows].assign(array[start : start + rows])
+        # `target[a:b].assign(...)` would first read the rows that it overwrites.
+        piece = array[start : start + rows]
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=target.handle, begin=[start], end=[start + len(piece)], strides=[1], value=piece
+        )
 
 
 def weight_path(variable: Any) -> str:

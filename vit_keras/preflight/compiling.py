@@ -81,7 +81,12 @@ def compiler_versions(python: str | None = None) -> dict[str, str]:
 
 
 def compile_for(
-    program: bytes, target: Slice, python: str | None = None, *, loop_trips: int = 1
+    program: bytes,
+    target: Slice,
+    python: str | None = None,
+    *,
+    loop_trips: int = 1,
+    options: dict[str, str] | None = None,
 ) -> Compiled:
     """Compiles one replica's program for a slice, in a process of its own.
 
@@ -90,6 +95,7 @@ def compile_for(
       target: the slice.
       python: a Python with jax and libtpu; None for this one.
       loop_trips: micro-batches that the program loops over.
+      options: of XLA, by name, such as `xla_tpu_scoped_vmem_limit_kib`.
 
     Raises:
       CompilerError: where the compiler fails, unless it is for lack of memory on the chip.
@@ -103,6 +109,7 @@ def compile_for(
             "topology_options": target.topology_options,
             "num_replicas": target.replicas,
             "loop_trips": loop_trips,
+            "options": options or {},
             "hlo": str(folder / "optimised.txt"),
             "result": str(folder / "result.json"),
         }

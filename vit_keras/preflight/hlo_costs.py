@@ -92,12 +92,16 @@ def _layer_name(line: str) -> str:
     name = found[1]
     backward = "gradient_tape/" in name
     parts = [part for part in name.replace("gradient_tape/", "").split("/") if part]
-    # Keras 3 numbers the scopes of a model that is called anew: attention_1 is attention.
-    parts = [
-        re.sub(r"(?<=[a-z\d])_\d+$", "", part) if backward or i else part
-        for i, part in enumerate(parts)
-    ]
+    parts = [_plain(part) for part in parts]
     return "/".join(parts[-4:]) + (" (backward)" if backward else "")
+
+
+def _plain(scope: str) -> str:
+    """A scope's name without the number that Keras 3 adds: attention_1, encoderblock_3_1."""
+    if scope.startswith("einsum"):  # there the number says which product it is
+        return scope
+    block = re.fullmatch(r"(\w*block_\d+)(?:_\d+)?", scope, re.IGNORECASE)
+    return block[1] if block else re.sub(r"_\d+$", "", scope)
 
 
 def _size(shapes: str) -> int:
