@@ -1,6 +1,7 @@
 """The command line, end to end, on small real data."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -260,3 +261,21 @@ def test_help_from_the_shell():
         assert done.returncode == 0
         assert "usage: vit-keras" in done.stdout
     assert "pretrained_dir" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_bad_image_stops_the_run_or_is_skipped(place, photo_folder, tmp_path, capfd):
+    folder = tmp_path / "photos"
+    shutil.copytree(photo_folder, folder)
+    bad = folder / "test" / "china" / "1.jpg"
+    bad.write_bytes(bad.read_bytes()[:200])
+    arguments = train_arguments(place, folder, tmp_path / "run")
+    assert main(arguments) == 2
+    said = capfd.readouterr().err
+    assert str(bad) in said
+    assert "Traceback" not in said
+    skipping = train_arguments(place, folder, tmp_path / "other", "--config.on_bad_image=skip")
+    assert main(skipping) == 0
+    captured = capfd.readouterr()
+    assert "of all 13 test images" in captured.out
+    assert str(bad) in captured.err

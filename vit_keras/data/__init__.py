@@ -4,7 +4,7 @@
 `train_dataset` and `eval_dataset` make `tf.data.Dataset`s of batches from the two.
 """
 
-from vit_keras.data.bad_images import BadImages
+from vit_keras.data.bad_images import BadImages, told_plainly
 from vit_keras.data.evaluation import eval_dataset, num_eval_batches
 from vit_keras.data.registry import available_ops, build_pipeline, register_op
 from vit_keras.data.sources import Source, get_source
@@ -19,5 +19,6 @@ __all__ = [
     "get_source",
     "num_eval_batches",
     "register_op",
+    "told_plainly",
     "train_dataset",
 ]

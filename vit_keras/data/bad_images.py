@@ -1,5 +1,9 @@
 """What an input pipeline could not use: counted and listed, never silently dropped."""
 
+import contextlib
+import re
+from collections.abc import Iterator
+
 import tensorflow as tf
 from absl import logging
 
@@ -36,3 +40,20 @@ class BadImages:
         if bad:
             lines = "\n".join(f"  {file}: {reason}" for file, reason in bad)
             logging.warning("%d bad images were skipped:\n%s", len(bad), lines)
+
+
+@contextlib.contextmanager
+def told_plainly() -> Iterator[None]:
+    """Turns what a pipeline says of a bad example, deep inside a graph, into a `ValueError`.
+
+    Raises:
+        ValueError: with file and reason, in place of the `tf.errors.InvalidArgumentError` that
+            reading a batch raises; other errors pass.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(r"assertion failed: \[(.*)\]", error.message)
+        if found is None:
+            raise
+        raise ValueError(f"{found[1]} (on_bad_image='skip' goes on without it)") from error

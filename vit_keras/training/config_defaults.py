@@ -35,6 +35,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.tfds_manual_dir = None
     # Images in the shuffle buffer (still encoded).
     config.shuffle_buffer = 50_000
+    # What an image that can't be decoded does: error, or skip (counted, listed at the end).
+    config.on_bad_image = "error"
+    # Keep all (encoded) training images in memory.
+    config.cache_raw = False
     # Batches that the input pipeline prepares ahead.
     config.prefetch = 2
 

@@ -30,7 +30,10 @@ def evaluate(
     config = config_defaults.complete(config)
     strategy = get_strategy(config.strategy, tpu=config.tpu, num_devices=config.num_devices)
     source = data.get_source(
-        config.dataset, data_dir=config.tfds_data_dir, manual_dir=config.tfds_manual_dir
+        config.dataset,
+        data_dir=config.tfds_data_dir,
+        manual_dir=config.tfds_manual_dir,
+        on_bad_image=config.on_bad_image,
     )
     with strategy.scope():
         model = make_model()
@@ -49,4 +52,7 @@ def evaluate(
         ),
         loss=losses.get_loss(config.loss),
     )
-    return dict(evaluator.run())
+    with data.told_plainly():
+        metrics = dict(evaluator.run())
+    source.bad_images.report()
+    return metrics

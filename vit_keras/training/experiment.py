@@ -84,7 +84,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainResult:
       TrainingDivergedError: when the loss is no longer finite.
       CheckpointError: when a checkpoint can't be written or read.
     """
-    with StopSignal() as stop:
+    with StopSignal() as stop, data.told_plainly():
         return Experiment(config, workdir, stop).run()
 
 
@@ -112,7 +112,10 @@ class Experiment:
             tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(config.seed)
         self.source = data.get_source(
-            config.dataset, data_dir=config.tfds_data_dir, manual_dir=config.tfds_manual_dir
+            config.dataset,
+            data_dir=config.tfds_data_dir,
+            manual_dir=config.tfds_manual_dir,
+            on_bad_image=config.on_bad_image,
         )
         self.total_steps = self._steps("total")
         self.config.total_steps = self.total_steps
@@ -188,6 +191,7 @@ class Experiment:
         config = self.config
         size = config.pp.crop
         preprocess = config.pp.train_ops or presets.finetune_train(size)
+        data.build_pipeline(preprocess)  # a mistake in it shows now, not when the data is read
 
         def make_dataset(start, context):
             return data.train_dataset(
@@ -199,6 +203,7 @@ class Experiment:
                 seed=config.seed,
                 start_batch=start,
                 input_context=context,
+                cache_raw=config.cache_raw,
             ).prefetch(config.prefetch)
 
         profile = None
@@ -232,6 +237,7 @@ class Experiment:
     def _test_evaluator(self) -> ClassificationEvaluator:
         config = self.config
         preprocess = config.pp.test_ops or presets.finetune_eval(config.pp.crop)
+        data.build_pipeline(preprocess)
 
         def make_dataset(context):
             return data.eval_dataset(
