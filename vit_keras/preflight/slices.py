@@ -1,8 +1,10 @@
 """Every TPU slice that can be rented: the one table that everything about slices derives from.
 
-Peak, memory and links are Google's published figures (cloud.google.com/tpu/docs/system-architecture
-and the pages of the generations; v2 and v3 links: Norrie et al. 2021, "The design process for
-Google's training chips"). The clock follows from the peak: peak / (matrix units * 2 * side²).
+Peak, memory and links are meant to be Google's published figures
+(cloud.google.com/tpu/docs/system-architecture and the pages of the generations; v2 and v3 links:
+Norrie et al. 2021, "The design process for Google's training chips"). Only v5p's were compared with
+their page; the others were written from memory and are to be checked, as are the hosts of v5e and
+v6e slices of more than 8 chips. The clock follows from the peak: peak / (matrix units * 2 * side²).
 """
 
 from __future__ import annotations
