@@ -159,39 +159,6 @@ def load_npz(
     model.checkpoint_dialect = names.dialect
 
 
-def assign_checkpoint(
-    model: keras.Model,
-    file: Any,
-    names: NameMap,
-    *,
-    ignore: set[str],
-    old_grid: tuple[int, int] | None,
-) -> None:
-    """Assigns arrays that go by canonical names to a ViT, whatever they are read from.
-
-    Args:
-      model: whose variables are assigned.
-      file: with `path`, `specs` and `read`, as an `NpzFile` has them.
-      names: its names.
-      ignore: canonical names that neither side needs to have.
-      old_grid: grid (rows, columns) of the file's positions; None where it has none.
-
-    Raises:
-      ValueError: listing every missing, extra and misshapen key.
-    """
-    expected = {key: tuple(weight.shape) for key, weight in named_weights(model).items()}
-    positions = _only(model, layers.PositionEmbedding)
-    changes: Changes = {}
-    if old_grid is not None and positions is not None and positions.grid_size != old_grid:
-        new_grid, prefix = positions.grid_size, positions.prefix_tokens
-        count = prefix + old_grid[0] * old_grid[1]
-        expected[POSITIONS] = (1, count, expected[POSITIONS][-1])
-        changes[POSITIONS] = lambda array: resize_positions(array, old_grid, new_grid, prefix)
-    layout = file_layout(expected, names.dialect)
-    check_fit(file, names, layout, ignore=ignore)
-    _assign(model, file, names, layout, ignore, changes)
-
-
 def understand_file(file: NpzFile) -> tuple[NameMap, dict[str, tuple[int, ...]]]:
     """The names of an open file, understood, and canonical name to shape."""
     names = understand_names({name: spec.shape for name, spec in file.specs.items()})
