@@ -6,7 +6,10 @@ from setuptools import find_packages, setup
 
 TEXT = ["tokenizers>=0.15", "sentencepiece>=0.2"]
 TORCH = ["safetensors>=0.4.3"]
-TESTS = [*TEXT, *TORCH, "pytest>=8", "pytest-xdist>=3", "scikit-learn>=1.3", "pillow>=10"]
+# 1.25 is what the classic stack gets. On the modern one it can't stand beside cloud-tpu-client,
+# whose google-api-core wants a protobuf that is too old for TensorFlow.
+PODS = ["google-cloud-tpu>=1.25,<2"]
+TESTS = [*TEXT, *TORCH, *PODS, "pytest>=8", "pytest-xdist>=3", "scikit-learn>=1.3", "pillow>=10"]
 
 setup(
     name="vit-keras-tpu",
@@ -19,7 +22,7 @@ setup(
     packages=find_packages(include=["vit_keras", "vit_keras.*", "tpu_configs", "tpu_configs.*"]),
     package_data={
         "vit_keras": ["data/*.txt", "data/*.gz"],
-        "tpu_configs": ["checkpoints/*.npz"],
+        "tpu_configs": ["checkpoints/*.npz", "vocabularies/*.txt"],
     },
     install_requires=[
         "keras>=2.15",
@@ -55,6 +58,8 @@ setup(
         "text": TEXT,
         # Hugging Face folders and timm state dicts; torch itself only for .pth files.
         "torch": TORCH,
+        # tools/tpu.py, on your own machine: the TPU API.
+        "pods": PODS,
         # The TPU compiler, which needs no TPU; Python 3.11 or newer.
         "preflight": ["jax==0.10.2", "libtpu==0.0.42.1"],
         "test": TESTS,

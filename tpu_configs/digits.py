@@ -8,18 +8,23 @@ images to train, 225 to test. The original's fine-tuning recipe (SGD momentum, c
 a fresh head of zeros), but with smaller crops and without mirroring, which digits do not
 survive.
 
-At least 97 % in less than two minutes on two CPU cores.
+Arguments: [runlocal].
+
+Time and result: at least 97 % in less than two minutes on two CPU cores, measured.
 """
 
 from pathlib import Path
 
+from tpu_configs import arguments
+from tpu_configs.runlocal import shorten
 from vit_keras.training import config_defaults
 
 CHECKPOINTS = Path(__file__).resolve().parent / "checkpoints"
 
 
-def get_config():
-    """The whole of it."""
+def get_config(text=None):
+    """No arguments but `runlocal`."""
+    (runlocal,) = arguments.read(text)
     config = config_defaults.get_config()
     config.pretrained_dir = str(CHECKPOINTS)
     config.model.model_name = "digits_0_4"
@@ -35,4 +40,6 @@ def get_config():
     config.eval_every = 200
     config.checkpoint_every = 100
     config.batch_eval = 128
+    if runlocal:
+        shorten(config)
     return config

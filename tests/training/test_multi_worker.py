@@ -54,6 +54,7 @@ def test_two_workers(tmp_path):
     results = [json.loads((tmp_path / f"worker{i}.json").read_text()) for i in range(2)]
     assert [result["chief"] for result in results] == [True, False]
     assert results[0] | {"chief": 0} == results[1] | {"chief": 0}
+    assert results[0]["bfloat16"] == [0.5, 0.5]  # the chief's values, which all workers begin with
     np.testing.assert_allclose(results[0]["losses"], expected[:, 0], rtol=1e-5)
     assert results[0]["test/examples"] == 80
     saved, _ = Checkpoints("").restore(Checkpoints(str(tmp_path / "checkpoints")).latest())

@@ -33,6 +33,8 @@ def main(workdir):
     with STRATEGY.scope():
         model = tiny_model()
         step = make_step(model, accum_steps=2, grad_norm_clip=0.5)
+        index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+        bfloat16 = tf.Variable(tf.fill([2], tf.cast(index + 0.5, tf.bfloat16)))
     chief = is_chief(STRATEGY)
     checkpoints = Checkpoints(str(workdir / "checkpoints"))
     loop = TrainLoop(
@@ -46,8 +48,8 @@ def main(workdir):
     loop.run(0)
     result = {"losses": step.history.numpy()[:, 0].tolist(), "chief": chief}
     result |= dict(ClassificationEvaluator(STRATEGY, model, make_dataset).run())
-    name = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-    (workdir / f"worker{name}.json").write_text(json.dumps(result))
+    result["bfloat16"] = bfloat16.numpy().astype(float).tolist()
+    (workdir / f"worker{index}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

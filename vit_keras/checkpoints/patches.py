@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from vit_keras.layers.resizing import patch_matrix
+
 
 def resize_patches(kernel: np.ndarray, patch_size: tuple[int, int]) -> np.ndarray:
     """Resizes a patch embedding's kernel by the pseudo-inverse of the images' bilinear resize.
@@ -23,19 +25,7 @@ def resize_patches(kernel: np.ndarray, patch_size: tuple[int, int]) -> np.ndarra
         return np.asarray(kernel, np.float32)
     # B is separable, and so is its pseudo-inverse: one matrix for rows, one for columns.
     rows, columns = (
-        np.linalg.pinv(_bilinear(old, new).T)
-        for old, new in zip(kernel.shape[:2], patch_size, strict=True)
+        patch_matrix(old, new) for old, new in zip(kernel.shape[:2], patch_size, strict=True)
     )
     kernel = kernel.astype(np.float64)
     return np.einsum("Hh,Ww,hwcd->HWcd", rows, columns, kernel, optimize=True).astype(np.float32)
-
-
-def _bilinear(old: int, new: int) -> np.ndarray:
-    """The matrix (new, old) that resizes `old` samples to `new` with half-pixel centres."""
-    where = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    lower = np.floor(where).astype(int)
-    upper = np.minimum(lower + 1, old - 1)
-    matrix = np.zeros((new, old))
-    np.add.at(matrix, (np.arange(new), lower), 1 - (where - lower))
-    np.add.at(matrix, (np.arange(new), upper), where - lower)
-    return matrix

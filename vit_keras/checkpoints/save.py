@@ -34,7 +34,8 @@ def save_npz(
       naming: "legacy" (what every published vision_transformer file has), "linen" (what the
         current code writes) or "big_vision". vision_transformer reads the first two. None for
         everything as the checkpoint had it that the model was read from (lost by
-        `keras.models.load_model`); "legacy" for a model that came from none.
+        `keras.models.load_model`); for a model that came from none "legacy", or "big_vision" if
+        its positions are sincos2d, which no legacy file has.
       prefix: in front of every name, such as "params/"; None for the checkpoint's own, or none
         where `naming` is given.
       scan: whether to stack the blocks of each encoder in one array along a leading axis, as
@@ -45,6 +46,9 @@ def save_npz(
     """
     if naming is not None and naming not in NAMINGS:
         raise unknown_name("naming", naming, NAMINGS)
+    if naming is None and not hasattr(model, "checkpoint_dialect"):
+        # In a legacy file that stores no positions they would seem to be lost.
+        naming = "big_vision" if _has_fixed_positions(model) else "legacy"
     extra = unnamed_weights(model)
     if extra:
         raise ValueError(
@@ -131,6 +135,15 @@ def _arrays(model: keras.Model, naming: str | None) -> Iterator[tuple[str, _Arra
 def _changed(weight, change) -> _Array:
     array = change(weight.numpy())
     return _Array(array.shape, lambda: array)
+
+
+def _has_fixed_positions(model: keras.Model) -> bool:
+    return any(
+        _has_fixed_positions(layer)
+        if isinstance(layer, keras.Model)
+        else isinstance(layer, layers.SinCosPositionEmbedding)
+        for layer in model.layers
+    )
 
 
 def _has_class_position(model: keras.Model, positions) -> bool:

@@ -13,12 +13,14 @@ defaults and meaning, stand in vit_keras/training/config_defaults.py.
 config.dataset is the name of a TFDS data set, or a folder {train,test}/<class>/*.jpg|png.
 
 Started again with the same --workdir, it continues from the last checkpoint, or says that it is
-finished. SIGTERM makes it save and leave with exit code 75; start it again to go on.
+finished. SIGTERM makes it save and leave with exit code 75; start it again to go on. Of several
+workers, each leaves with 76 when another one is gone.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from absl import logging
@@ -52,6 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
         result = training.train(config, arguments.workdir)
     except (training.TrainingDivergedError, training.CheckpointError) as error:
         sys.exit(f"vit-keras train: {error}")
+    except training.WorkerLost as error:
+        # An orderly end would wait for the worker that is gone.
+        print(f"vit-keras train: {error}", file=sys.stderr, flush=True)
+        os._exit(error.code)
     if not result.is_chief:
         return
     if result.already_finished:

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from vit_keras.data import memory
+from vit_keras.data.captions import Captions
 from vit_keras.data.examples import Preprocessing
 from vit_keras.data.options import pipeline_options
 from vit_keras.data.order import Slice, slice_of
@@ -41,6 +42,7 @@ def eval_dataset(
     input_context: tf.distribute.InputContext | None = None,
     seed: int = 0,
     cache_raw: bool = False,
+    captions: Captions | None = None,
     num_threads: int | None = None,
 ) -> tf.data.Dataset:
     """A finite dataset in which each example of the split occurs once, over all input pipelines.
@@ -56,13 +58,14 @@ def eval_dataset(
         input_context: which share to read; the batches are then per-replica batches.
         seed: for a pipeline with random operations.
         cache_raw: keep the encoded examples in memory for the next pass over this dataset.
+        captions: where every image has a text.
         num_threads: size of the private thread pool; default one thread per core.
 
     Returns:
         Dataset of {"image": (b, H, W, channels), "label": (b,) int64 or what the pipeline makes of
         it, "mask": (b,) float32, 1 for an example and 0 for padding, "id": (b,) int64, the number
-        of the example in the split, -1 for padding}. With `on_bad_image="skip"` a bad image keeps
-        its id, with mask 0 and zeros.
+        of the example in the split, -1 for padding}, and with captions "text": (b, length) int32.
+        With `on_bad_image="skip"` a bad image keeps its id, with mask 0 and zeros.
 
     Raises:
         ValueError: for arguments out of range, an empty split, or more memory needed than there is.
@@ -108,11 +111,14 @@ def eval_dataset(
         on_bad_image=source.on_bad_image,
         bad_images=source.bad_images,
         padded=True,
+        text=captions and captions.of_example,
     )
     if cache_raw:
         size = (last - first) * records.bytes_per_example
         memory.check(f"{source.name}, {split}", {"cached examples": size})
     batches = preprocessing.batches(items, part.replica_batch_size).map(_with_mask)
+    if captions is not None:
+        batches = batches.map(captions.tokenized)
     batches = batches.apply(
         tf.data.experimental.assert_cardinality(_steps(count, part) * part.replicas)
     )
@@ -135,4 +141,5 @@ def _with_mask(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         "label": batch["label"],
         "mask": tf.cast(batch["real"], tf.float32),
         "id": batch["position"],
+        **({"text": batch["text"]} if "text" in batch else {}),
     }

@@ -37,6 +37,7 @@ class Preprocessing:
         on_bad_image: "error" stops with a message that names file and reason; "skip" puts zeros in
             the bad one's place, marks it as not real and enters it into `bad_images`.
         padded: whether items may be padding.
+        text: (raw example, seed) -> its text, where there is one (see `captions`).
     """
 
     load: Callable[[Example], Example]
@@ -47,6 +48,7 @@ class Preprocessing:
     on_bad_image: str
     bad_images: BadImages
     padded: bool
+    text: Callable[[Example, tf.Tensor], tf.Tensor] | None = None
 
     def element_spec(self, items: tf.data.Dataset) -> dict[str, tf.TensorSpec]:
         """What one finished example looks like; shapes must be known.
@@ -72,7 +74,7 @@ class Preprocessing:
     def batches(
         self, items: tf.data.Dataset, batch_size: int, parallel: int | None = None
     ) -> tf.data.Dataset:
-        """Dictionaries of "image", "label", "position" and "real", all with `batch_size` rows."""
+        """Dictionaries of `batch_size` rows: "image", "label", "text", "position", "real"."""
         spec = self.element_spec(items)
         chunk = chunk_size(batch_size)
         if not all(t.shape.is_fully_defined() for t in items.element_spec.values()):
@@ -98,16 +100,17 @@ class Preprocessing:
         # The label is checked where a failure is caught with the example at hand.
         in_range = tf.debugging.Assert(self._label_in_range(raw["label"]), [raw["label"]])
         with tf.control_dependencies([in_range]):
-            raw = {"image": raw["image"], "label": tf.identity(raw["label"])}
+            checked = {"image": raw["image"], "label": tf.identity(raw["label"])}
         seed = tf.stack([tf.constant(self.seed, tf.int64), item["position"]])
-        example = self.preprocess(raw, seed)
+        example = self.preprocess(checked, seed)
         # big_vision's configs call the result "labels".
         label = example.get("label", example.get("labels"))
         if "image" not in example or label is None:
             raise ValueError(
                 f"The pipeline must leave 'image' and 'label', it leaves {sorted(example)}."
             )
-        return {"image": example["image"], "label": label}
+        finished = {"image": example["image"], "label": label}
+        return finished if self.text is None else {**finished, "text": self.text(raw, seed)}
 
     def _label_in_range(self, label: tf.Tensor) -> tf.Tensor:
         return (label >= 0) & (label < self.num_classes)

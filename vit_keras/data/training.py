@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from vit_keras.data import memory
+from vit_keras.data.captions import Captions
 from vit_keras.data.examples import Preprocessing, chunk_size
 from vit_keras.data.options import pipeline_options
 from vit_keras.data.order import Lanes, Slice, lanes_for, shuffled_index, slice_of
@@ -29,6 +30,7 @@ def train_dataset(
     start_batch: int = 0,
     input_context: tf.distribute.InputContext | None = None,
     cache_raw: bool = False,
+    captions: Captions | None = None,
     num_threads: int | None = None,
 ) -> tf.data.Dataset:
     """An infinite dataset of batches whose content depends only on data, seed and batch size.
@@ -62,11 +64,12 @@ def train_dataset(
         start_batch: number of global batches that were consumed before.
         input_context: which part of each batch to make; the batches are then per-replica batches.
         cache_raw: keep the encoded examples in memory.
+        captions: where every image has a text.
         num_threads: size of the private thread pool; default one thread per core.
 
     Returns:
         Dataset of {"image": (b, H, W, channels) uint8 or float, "label": (b,) int64, or what the
-        pipeline makes of it}.
+        pipeline makes of it}, and with captions "text": (b, length) int32.
 
     Raises:
         ValueError: for arguments out of range, a split smaller than a batch, or more memory needed
@@ -130,6 +133,7 @@ def train_dataset(
         on_bad_image=source.on_bad_image,
         bad_images=source.bad_images,
         padded=False,
+        text=captions and captions.of_example,
     )
     spec = preprocessing.element_spec(items)
     # Waiting, being put together, and in the hands of each thread.
@@ -147,6 +151,8 @@ def train_dataset(
     )
     batches = preprocessing.batches(items, part.replica_batch_size)
     batches = batches.map(_replace_bad if source.on_bad_image == "skip" else _features)
+    if captions is not None:
+        batches = batches.map(captions.tokenized, num_parallel_calls=2, deterministic=True)
     return batches.prefetch(_PREFETCH_BATCHES).with_options(pipeline_options(num_threads))
 
 
@@ -157,7 +163,7 @@ def divmod_positive(value: tf.Tensor, divisor: int) -> tuple[tf.Tensor, tf.Tenso
 
 
 def _features(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    return {"image": batch["image"], "label": batch["label"]}
+    return {key: batch[key] for key in ("image", "label", "text") if key in batch}
 
 
 def _replace_bad(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from vit_keras import compat
+from vit_keras import compat, two_towers
 
 # The last layer's name to what its output is called for those who serve it.
 _OUTPUT_NAMES = {"head": "logits", "probabilities": "probabilities"}
@@ -27,6 +27,9 @@ def export_saved_model(
       serving_uint8: pixels 0..255 as they come out of an image decoder.
     Both give `logits`, or `probabilities` for a model that ends in an activation, or `features`
     for one without a head; a model with several outputs gives them under their own names.
+
+    Two towers have others: serving_default takes `image` and `tokens` and gives what the model
+    gives; `image` and `text` give the embeddings of one of them, `zimg` and `ztxt`.
 
     It loads with `tf.saved_model.load` where vit_keras isn't installed, and on the classic stack
     also with `tf.keras.models.load_model`.
@@ -55,6 +58,8 @@ def export_saved_model(
 
 
 def _signatures(model: keras.Model) -> dict[str, Any]:
+    if {"img", "txt", "similarity"} <= {layer.name for layer in model.layers}:
+        return _signatures_of_towers(model)
     shape = model.input_shape
     if not isinstance(shape, tuple) or len(shape) != 4:
         raise ValueError(f"model takes inputs of shape {shape}; expected one batch of images.")
@@ -72,6 +77,27 @@ def _signatures(model: keras.Model) -> dict[str, Any]:
     return {
         "serving_default": signature(serve, tf.float32),
         "serving_uint8": signature(serve_uint8, tf.uint8),
+    }
+
+
+def _signatures_of_towers(model: keras.Model) -> dict[str, Any]:
+    zimg, ztxt = two_towers.image_embeddings(model), two_towers.text_embeddings(model)
+    images = tf.TensorSpec([None, *zimg.input_shape[1:]], tf.float32, name="image")
+    tokens = tf.TensorSpec([None, *ztxt.input_shape[1:]], tf.int32, name="tokens")
+
+    def compare(image, tokens):
+        return model({"image": image, "tokens": tokens}, training=False)
+
+    def embed_image(image):
+        return {"zimg": zimg(image, training=False)}
+
+    def embed_text(tokens):
+        return {"ztxt": ztxt(tokens, training=False)}
+
+    return {
+        "serving_default": tf.function(compare, input_signature=[images, tokens]),
+        "image": tf.function(embed_image, input_signature=[images]),
+        "text": tf.function(embed_text, input_signature=[tokens]),
     }
 
 

@@ -14,6 +14,8 @@ from vit_keras.layers.multi_head_dot_product_attention import MultiHeadDotProduc
 from vit_keras.layers.patch_encoder import PatchEncoder
 from vit_keras.layers.position_embedding import PositionEmbedding
 from vit_keras.layers.residual_unit import ResidualUnit
+from vit_keras.layers.resized_patch_encoder import ResizedPatchEncoder
+from vit_keras.layers.resized_position_embedding import ResizedPositionEmbedding
 from vit_keras.layers.similarity import Similarity
 from vit_keras.layers.sincos_position_embedding import SinCosPositionEmbedding
 from vit_keras.layers.stateless_dropout import StatelessDropout
@@ -38,6 +40,8 @@ __all__ = [
     "PatchEncoder",
     "PositionEmbedding",
     "ResidualUnit",
+    "ResizedPatchEncoder",
+    "ResizedPositionEmbedding",
     "Similarity",
     "SinCosPositionEmbedding",
     "StatelessDropout",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from vit_keras.layers import products
 from vit_keras.layers.stateless_dropout import StatelessDropout
 
 
@@ -65,13 +66,13 @@ class MlpBlock(keras.layers.Layer):
     def call(self, tokens, training=None):
         """`tokens` (batch, n, D); the same shape comes back."""
 
-        def dense(x, kernel, bias):
-            return tf.einsum("btd,dm->btm", x, tf.cast(kernel, x.dtype)) + tf.cast(bias, x.dtype)
+        def gelu(x):
+            return tf.nn.gelu(x, approximate=self.approximate_gelu)
 
-        x = dense(tokens, self.dense_0_kernel, self.dense_0_bias)
-        x = tf.nn.gelu(x, approximate=self.approximate_gelu)
+        equation = "btd,dm->btm"
+        x = products.dense(equation, tokens, self.dense_0_kernel, self.dense_0_bias, gelu)
         x = self.hidden_dropout(x, training=training)
-        x = dense(x, self.dense_1_kernel, self.dense_1_bias)
+        x = products.dense(equation, x, self.dense_1_kernel, self.dense_1_bias)
         return self.output_dropout(x, training=training)
 
     def compute_output_shape(self, input_shape):

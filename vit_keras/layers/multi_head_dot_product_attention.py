@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from vit_keras.layers import products
 from vit_keras.layers.stateless_dropout import StatelessDropout
 
 
@@ -73,18 +74,14 @@ class MultiHeadDotProductAttention(keras.layers.Layer):
         dtype = query.dtype
         value = query if value is None else value
 
-        def project(tokens, kernel, bias):
-            heads = tf.einsum("btd,dhk->bthk", tokens, tf.cast(kernel, dtype))
-            return heads + tf.cast(bias, dtype)
-
-        q = project(query, self.query_kernel, self.query_bias)
-        k = project(value, self.key_kernel, self.key_bias)
-        v = project(value, self.value_kernel, self.value_bias)
+        q = products.dense("btd,dhk->bthk", query, self.query_kernel, self.query_bias)
+        k = products.dense("btd,dhk->bthk", value, self.key_kernel, self.key_bias)
+        v = products.dense("btd,dhk->bthk", value, self.value_kernel, self.value_bias)
         head_size = int(self.query_kernel.shape[-1])
         q = q * tf.cast(head_size**-0.5, dtype)
         weights = None
         if attention_mask is None and not return_attention_weights and not self._drops(training):
-            x = _attend(q, k, v)
+            x = products.attend(q, k, v)
         else:
             scores = tf.einsum("bthk,bshk->bhts", q, k)
             if attention_mask is not None:
@@ -92,8 +89,7 @@ class MultiHeadDotProductAttention(keras.layers.Layer):
                 scores = tf.where(attention_mask[:, None, None], scores, scores.dtype.min)
             weights = self.dropout(tf.nn.softmax(scores), training=training)
             x = tf.einsum("bhts,bshk->bthk", weights, v)
-        x = tf.einsum("bthk,hkd->btd", x, tf.cast(self.out_kernel, dtype))
-        x = x + tf.cast(self.out_bias, dtype)
+        x = products.dense("bthk,hkd->btd", x, self.out_kernel, self.out_bias)
         return (x, weights) if return_attention_weights else x
 
     def _drops(self, training) -> bool:
@@ -106,28 +102,3 @@ class MultiHeadDotProductAttention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "dropout": self.dropout.rate,
         }
-
-
-@tf.custom_gradient
-def _attend(q, k, v):
-    """`softmax(q k) v`, with a backward pass that reads the (t, s) arrays once less.
-
-    The gradient of softmax needs sum_s(weights * gradient of weights) for each query. That sum is
-    the same as sum_k(output * gradient of output) (arXiv 2205.14135, appendix B.2, equation 4),
-    which is smaller by s / head size.
-    """
-    weights = tf.nn.softmax(tf.einsum("bthk,bshk->bhts", q, k))
-    x = tf.einsum("bhts,bshk->bthk", weights, v)
-
-    def gradients(dx):
-        exact = tf.float64 if dx.dtype == tf.float64 else tf.float32
-        sums = tf.einsum("bthk,bthk->bht", tf.cast(dx, exact), tf.cast(x, exact))
-        d_weights = tf.einsum("bthk,bshk->bhts", dx, v)
-        d_scores = weights * (d_weights - tf.cast(sums, dx.dtype)[..., None])
-        return (
-            tf.einsum("bhts,bshk->bthk", d_scores, k),
-            tf.einsum("bhts,bthk->bshk", d_scores, q),
-            tf.einsum("bhts,bthk->bshk", weights, dx),
-        )
-
-    return x, gradients

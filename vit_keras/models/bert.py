@@ -89,4 +89,5 @@ def build_bert(
             name=f"layers_{index}",
         )([x, tokens])
     x = layers.TokenPooling("first", dtype=dtype, name="pooled")(x)
-    return keras.Model(tokens, classify(x, config.classes, None), name=name)
+    outputs = classify(x, config.classes, None, "lecun_normal")
+    return keras.Model(tokens, outputs, name=name)

@@ -10,7 +10,7 @@ import keras
 from vit_keras import layers
 from vit_keras.layers.patch_encoder import pair
 from vit_keras.models.regularization import Regularization
-from vit_keras.models.vit import classify
+from vit_keras.models.vit import AFTER_ENCODER, classify
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +104,6 @@ def build_mixer(
             dtype=dtype,
             name=f"MixerBlock_{index}",
         )(x)
-    x = layers.LayerNorm(dtype=dtype, name="pre_head_layer_norm")(x)
-    x = layers.TokenPooling("mean", dtype=dtype, name="pooled")(x)
+    x = layers.LayerNorm(dtype=AFTER_ENCODER, name="pre_head_layer_norm")(x)
+    x = layers.TokenPooling("mean", dtype=AFTER_ENCODER, name="pooled")(x)
     return keras.Model(images, classify(x, config.classes, activation), name=name)

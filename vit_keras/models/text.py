@@ -9,7 +9,7 @@ import keras
 
 from vit_keras import layers
 from vit_keras.models.regularization import Regularization
-from vit_keras.models.vit import classify, encoder_blocks
+from vit_keras.models.vit import AFTER_ENCODER, classify, encoder_blocks
 from vit_keras.names import unknown_name
 
 POOLINGS = ("last", "first", "mean", "max", "map")
@@ -88,5 +88,6 @@ def build_text(
     if config.pooling == "map":
         x = layers.MAPHead(config.num_heads, config.mlp_dim, dtype=dtype, name="MAPHead_0")(x)
     else:
-        x = layers.TokenPooling(config.pooling, dtype=dtype, name="pooled")(x)
-    return keras.Model(tokens, classify(x, config.classes, None), name=name)
+        x = layers.TokenPooling(config.pooling, dtype=AFTER_ENCODER, name="pooled")(x)
+    outputs = classify(x, config.classes, None, "lecun_normal")
+    return keras.Model(tokens, outputs, name=name)

@@ -78,7 +78,13 @@ def build_two_towers(
       one, `bias` (1,).
     """
     build = build_bert if isinstance(config.text, BertConfig) else build_text
-    image_tower = build_vit(config.image, regularization=regularization, dtype=dtype, name="img")
+    image_tower = build_vit(
+        config.image,
+        regularization=regularization,
+        dtype=dtype,
+        name="img",
+        head_initializer="lecun_normal",
+    )
     text_tower = build(config.text, regularization=text_regularization, dtype=dtype, name="txt")
     image = keras.Input(image_tower.input_shape[1:], name="image")
     tokens = keras.Input(text_tower.input_shape[1:], dtype="int32", name="tokens")

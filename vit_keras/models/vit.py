@@ -10,6 +10,10 @@ from vit_keras import layers
 from vit_keras.models.config import ViTConfig
 from vit_keras.models.regularization import Regularization
 
+# What comes after the blocks is a small part of the work, but each rounding there goes straight
+# into the logits: it stays float32 under mixed precision, as in big_vision.
+AFTER_ENCODER = "float32"
+
 
 def build_vit(
     config: ViTConfig,
@@ -18,6 +22,7 @@ def build_vit(
     activation: str | None = None,
     dtype: Any = None,
     name: str = "vit",
+    head_initializer: str = "zeros",
 ) -> keras.Model:
     """Assembles a ViT; layer names are those of the checkpoints.
 
@@ -25,14 +30,15 @@ def build_vit(
       config: the architecture.
       regularization: dropout and the like; None for none.
       activation: of the output, such as "softmax"; None for linear logits.
-      dtype: Keras dtype policy of every layer but the head, such as "mixed_bfloat16"; None for
-        the global policy.
+      dtype: Keras dtype policy up to the last block (and of attention pooling), such as
+        "mixed_bfloat16"; None for the global policy. What follows is float32.
       name: of the model.
+      head_initializer: of the head's kernel.
 
     Returns:
       A functional model from images (batch, height, width, channels) in [-1, 1] to float32
       logits (batch, classes); (batch, tokens, classes) where the classifier is unpooled; the
-      pooled representation (batch, hidden_size), in the compute dtype, where classes is 0.
+      pooled representation (batch, hidden_size) where classes is 0.
     """
     images = keras.Input((*config.image_size, config.channels), name="image")
     x = images if config.stem is None else config.stem.apply(images, dtype)
@@ -44,20 +50,26 @@ def build_vit(
             config.representation_size,
             activation="tanh",
             kernel_initializer=keras.initializers.LecunNormal(),
-            dtype=dtype,
+            dtype=AFTER_ENCODER,
             name="pre_logits",
         )(x)
-    return keras.Model(images, classify(x, config.classes, activation), name=name)
+    outputs = classify(x, config.classes, activation, head_initializer)
+    return keras.Model(images, outputs, name=name)
 
 
-def classify(x: Any, classes: int, activation: str | None) -> Any:
-    """The head: float32 whatever the policy, zeros at first; nothing where classes is 0."""
+def classify(x: Any, classes: int, activation: str | None, initializer: str = "zeros") -> Any:
+    """The head: float32 whatever the policy, zeros at first; nothing where classes is 0.
+
+    Zeros suit logits. An embedding, which is brought to length 1, needs "lecun_normal".
+    """
     if not classes:
         return x
-    x = keras.layers.Dense(classes, kernel_initializer="zeros", dtype="float32", name="head")(x)
+    x = keras.layers.Dense(
+        classes, kernel_initializer=initializer, dtype=AFTER_ENCODER, name="head"
+    )(x)
     if activation is None or activation == "linear":
         return x
-    return keras.layers.Activation(activation, dtype="float32", name="probabilities")(x)
+    return keras.layers.Activation(activation, dtype=AFTER_ENCODER, name="probabilities")(x)
 
 
 def _encode(x, config, regularization, dtype):
@@ -121,14 +133,14 @@ def encoder_blocks(
             dtype=dtype,
             name=f"encoderblock_{index}",
         )(x)
-    return layers.LayerNorm(epsilon, dtype=dtype, name="encoder_norm")(x)
+    return layers.LayerNorm(epsilon, dtype=AFTER_ENCODER, name="encoder_norm")(x)
 
 
 def _pool(x, config, dtype):
     if config.classifier == "token":
-        return layers.TokenPooling("first", dtype=dtype, name="pooled")(x)
+        return layers.TokenPooling("first", dtype=AFTER_ENCODER, name="pooled")(x)
     if config.classifier == "gap":
-        return layers.TokenPooling("mean", dtype=dtype, name="pooled")(x)
+        return layers.TokenPooling("mean", dtype=AFTER_ENCODER, name="pooled")(x)
     if config.classifier == "map":
         return layers.MAPHead(
             config.num_heads,

@@ -3,8 +3,8 @@
 from vit_keras.preflight.check import preflight
 from vit_keras.preflight.compiling import Cache, CompilerError
 from vit_keras.preflight.report import CAVEAT, Report, format_report
-from vit_keras.preflight.slices import GENERATIONS, SLICES, Slice, get_slice
 from vit_keras.preflight.suggest import Suggestion, suggest
+from vit_keras.slices import GENERATIONS, SLICES, Slice, get_slice
 
 __all__ = [
     "CAVEAT",

@@ -14,8 +14,8 @@ from vit_keras.preflight import compiling
 from vit_keras.preflight.compiling import Cache, Compiled, compile_for
 from vit_keras.preflight.lowering import check_batches, lower
 from vit_keras.preflight.report import Report, make_report
-from vit_keras.preflight.slices import Slice, get_slice
 from vit_keras.preflight.workload import get_workload
+from vit_keras.slices import Slice, get_slice
 from vit_keras.training import config_defaults
 
 # What changes nothing about the programs, only where and how often they run.

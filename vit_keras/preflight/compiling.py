@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vit_keras.files import replace_when_done
 from vit_keras.preflight.hlo_costs import read_costs
-from vit_keras.preflight.slices import Slice
+from vit_keras.slices import Slice
 
 _SCRIPT = Path(__file__).with_name("tpu_compiler.py")
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -124,7 +124,9 @@ def compile_for(
         if done.returncode:
             return _too_large(done.stderr)
         found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        costs = read_costs((folder / "optimised.txt").read_text(encoding="utf-8"))
+        costs = read_costs(
+            (folder / "optimised.txt").read_text(encoding="utf-8"), loop_trips=loop_trips
+        )
     return Compiled(
         fits=True,
         arguments=found["arguments"],

@@ -33,10 +33,16 @@ class HloCosts:
     operations: list[tuple[str, int]]
 
 
-def read_costs(text: str) -> HloCosts:
-    """Reads optimised HLO as the TPU compiler prints it; loops count as often as they run."""
+def read_costs(text: str, loop_trips: int = 1) -> HloCosts:
+    """Reads optimised HLO as the TPU compiler prints it; loops count as often as they run.
+
+    Args:
+      text: the program.
+      loop_trips: how often a loop runs where the compiler doesn't say: it drops the count when it
+        rewrites the loop over micro-batches.
+    """
     computations = _computations(text)
-    times = _times(computations)
+    times = _times(computations, loop_trips)
     cycles, all_reduce_bytes = 0, 0
     by_name: collections.Counter[str] = collections.Counter()
     for name, lines in computations.items():
@@ -64,14 +70,14 @@ def _computations(text: str) -> dict[str, list[str]]:
     return computations
 
 
-def _times(computations: dict[str, list[str]]) -> collections.Counter[str]:
+def _times(computations: dict[str, list[str]], loop_trips: int) -> collections.Counter[str]:
     """How often each computation runs: bodies of loops as often as the loop does."""
     inside: dict[str, tuple[str, int]] = {}
     for name, lines in computations.items():
         for line in lines:
             if body := _BODY.search(line):
                 trips = _TRIPS.search(line)
-                inside[body[1]] = (name, int(trips[1]) if trips else 1)
+                inside[body[1]] = (name, int(trips[1]) if trips else loop_trips)
             for called in _CALLED.findall(line):
                 inside.setdefault(called, (name, 1))
     times: collections.Counter[str] = collections.Counter()

@@ -6,16 +6,21 @@ import dataclasses
 import os
 import re
 
+import keras
 import ml_collections
 import tensorflow as tf
 
+import vit_keras
 from vit_keras.data import presets
-from vit_keras.preflight.workload import Workload
-from vit_keras.training import config_defaults, experiment, losses
+from vit_keras.data.normalize import normalize_image
+from vit_keras.layers import target
+from vit_keras.preflight.workload import Workload, to_compile
+from vit_keras.training import config_defaults, contrastive, experiment, losses
 from vit_keras.training.evaluators import ClassificationEvaluator
 from vit_keras.training.train_step import TrainStep
+from vit_keras.two_towers import image_embeddings
 
-# The metric that `estimated_cycles` is of; TPUs multiply in bfloat16 unless told otherwise.
+# What in a pipeline string says in which type images leave it; without any of these, as uint8.
 _IMAGE_TYPES = (("bfloat16", tf.bfloat16), ("float16", tf.float16), ("value_range", tf.float32))
 
 
@@ -38,8 +43,7 @@ def lower(config: ml_collections.ConfigDict, workload: Workload, replicas: int) 
     """Builds what `training.train` would build, without data, and lowers its steps.
 
     Args:
-      config: of the run. `pretrained_dir` is used only where the checkpoint is there: weights
-        change nothing about the program.
+      config: of the run; of it, what `workload.to_compile` leaves.
       workload: what is known of the data set.
       replicas: how many copies of the program run.
 
@@ -47,30 +51,53 @@ def lower(config: ml_collections.ConfigDict, workload: Workload, replicas: int) 
       ValueError: for what is wrong in the config, such as a batch that the replicas and
         `accum_steps` can't share evenly.
     """
-    config = config_defaults.complete(config)
+    config = to_compile(config_defaults.complete(config))
     check_batches(config, replicas)
-    if config.pretrained_dir is not None:
-        name = config.model_or_filename or config.model.model_name
-        if not os.path.exists(os.path.join(config.pretrained_dir, f"{name}.npz")):
-            config.pretrained_dir = None
     model = experiment.build_model(config, workload.classes)
+    two_towers = experiment.is_two_towers(model)
     step = experiment.build_train_step(
         config,
         model,
         workload.classes,
         total_steps=workload.total_steps,
         warmup_steps=workload.warmup_steps,
+        teacher=_teacher(config, workload.classes),
     )
-    train = lower_train_step(
-        step, batch_specs(config, workload.classes, config.batch // replicas), replicas
-    )
-    evaluator = ClassificationEvaluator(
-        tf.distribute.get_strategy(), model, lambda context: None, loss=losses.get_loss(config.loss)
-    )
+    specs = batch_specs(config, workload.classes, config.batch // replicas)
+    if two_towers:
+        length = config.text.max_length or model.get_layer("txt").input_shape[-1]
+        specs["text"] = tf.TensorSpec((config.batch // replicas, length), tf.int32)
+    train = lower_train_step(step, specs, replicas)
     specs = eval_specs(config, workload.classes, config.batch_eval // replicas)
-    evaluate = _lower(lambda batch: evaluator.sum_batch(batch), specs)
+    evaluate = _lower(_evaluation(config, model, two_towers), specs)
     parameters = sum(int(tf.size(weight)) for weight in step.weights.values())
     return Programs(train, evaluate, parameters)
+
+
+def _teacher(config: ml_collections.ConfigDict, classes: int) -> keras.Model | None:
+    """The teacher, with fresh weights where its file isn't here."""
+    if config.teacher is None or os.path.exists(config.teacher):
+        return experiment.build_teacher(config, classes)
+    if config.teacher_model is None:
+        raise ValueError(
+            f"config.teacher is {config.teacher!r}, which isn't a file here; say what model it is: "
+            "--config.teacher_model=VARIANT."
+        )
+    size = config.teacher_size or config.pp.crop
+    return vit_keras.create_model(
+        config.teacher_model, image_size=size, classes=classes, dtype=config.dtype
+    )
+
+
+def _evaluation(config: ml_collections.ConfigDict, model: keras.Model, two_towers: bool):
+    """What is computed of each evaluation batch; of two towers the images' embeddings."""
+    if two_towers:
+        image_model = image_embeddings(model)
+        dtype = tf.as_dtype(model.compute_dtype)
+        return lambda batch: image_model(normalize_image(batch["image"], dtype), training=False)
+    strategy = tf.distribute.get_strategy()
+    loss = losses.get_loss(config.loss)
+    return ClassificationEvaluator(strategy, model, lambda context: None, loss=loss).sum_batch
 
 
 def check_batches(config: ml_collections.ConfigDict, replicas: int) -> None:
@@ -110,9 +137,13 @@ def lower_train_step(step: TrainStep, specs: dict[str, tf.TensorSpec], replicas:
             for index, tensor in enumerate(tensors)
         ]
 
-    return _lower(
-        lambda batch: step(batch, **({"all_reduce": all_reduce} if replicas > 1 else {})), specs
-    )
+    def run(batch):
+        if replicas == 1:
+            return step(batch)
+        with contrastive.gathering(replicas, all_reduce):
+            return step(batch, all_reduce=all_reduce)
+
+    return _lower(run, specs)
 
 
 def _lower(function, specs: dict[str, tf.TensorSpec]) -> bytes:
@@ -120,7 +151,8 @@ def _lower(function, specs: dict[str, tf.TensorSpec]) -> bytes:
 
     @tf.function(jit_compile=True, autograph=False)
     def compiled(*tensors):
-        return function(dict(zip(names, tensors, strict=True)))
+        with target.tpu():
+            return function(dict(zip(names, tensors, strict=True)))
 
     make_ir = compiled.experimental_get_compiler_ir(*specs.values())
     return make_ir(stage="hlo_serialized")

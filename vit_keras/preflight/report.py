@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from vit_keras.preflight.compiling import Compiled
-from vit_keras.preflight.slices import Slice
 from vit_keras.preflight.workload import Workload
+from vit_keras.slices import Slice
 
 CAVEAT = (
     "A compiler's estimate, never yet checked on hardware by us. It prices each chip's own "

@@ -9,7 +9,7 @@ import ml_collections
 
 from vit_keras.preflight.check import preflight
 from vit_keras.preflight.report import Report
-from vit_keras.preflight.slices import Slice, get_slice
+from vit_keras.slices import Slice, get_slice
 from vit_keras.training import config_defaults
 
 
@@ -37,8 +37,9 @@ def suggest(
 
     The global batch is part of a recipe, so others are tried only where none fits at it: then it is
     halved until one does. At each batch, without and with rematerialisation, the fewest
-    micro-batches that fit are looked for; a bfloat16 momentum is tried where neither fits. Every
-    trial is a compilation (cached).
+    micro-batches that fit are looked for, then more of them as long as that is faster: tensors of
+    smaller micro-batches may stay in the chip's fast memory. A bfloat16 momentum is tried too.
+    Every trial is a compilation (cached).
 
     Args:
       config: where to start.
@@ -56,6 +57,7 @@ def suggest(
         found: list[Suggestion] = []
         for dtype in dict.fromkeys([config.optim_dtype, "bfloat16"]):
             for remat in (False, True):
+                trials: list[Suggestion] = []
                 for accum in _accumulations(batch // target.replicas):
                     changes = {
                         "batch": batch,
@@ -67,16 +69,24 @@ def suggest(
                     }
                     progress(", ".join(f"{k}={v}" for k, v in changes.items()))
                     report = preflight(_changed(config, changes), target, **options)
-                    if report.fits:
-                        found.append(Suggestion(_differing(config, changes), report))
+                    if not report.fits:
+                        continue
+                    slower = trials and _rate(report) <= _rate(trials[-1].report)
+                    trials.append(Suggestion(_differing(config, changes), report))
+                    if slower:
                         break
+                found += trials
             if found:
-                return sorted(found, key=lambda s: -s.report.step["images_per_s"])
+                return sorted(found, key=lambda suggestion: -_rate(suggestion.report))
         batch = batch // 2 // target.replicas * target.replicas
     raise ValueError(
         f"Nothing fits on {target.name}: not even {target.replicas} images, one a replica, with "
         "rematerialisation. A generation with more memory a chip may do."
     )
+
+
+def _rate(report: Report) -> float:
+    return report.step["images_per_s"]
 
 
 def _accumulations(share: int) -> Iterator[int]:

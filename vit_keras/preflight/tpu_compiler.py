@@ -53,7 +53,7 @@ def compile_program(job: dict) -> tuple[dict, str]:
     with mlir.make_ir_context() as context:
         mhlo.register_mhlo_dialect(context)
         parsed = ir.Module.parse(module)
-        _drop_copies(parsed)
+        drop_copies(parsed)
         flops = _matrix_flops(parsed, job.get("loop_trips", 1))
         executable = devices[0].client.compile(parsed, _jax.DeviceList(tuple(devices)), options)
     memory = executable.get_compiled_memory_stats()
@@ -74,7 +74,7 @@ def compile_program(job: dict) -> tuple[dict, str]:
     return found, optimised.to_string()
 
 
-def _drop_copies(module) -> None:
+def drop_copies(module) -> None:
     """Removes the `mhlo.copy` operations that the conversion from HLO leaves behind."""
     copies = []
 

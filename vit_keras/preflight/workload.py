@@ -7,6 +7,8 @@ import os
 import re
 
 import ml_collections
+import numpy as np
+from absl import logging
 
 from vit_keras.training import schedules
 
@@ -17,7 +19,12 @@ _KNOWN = {
     "imagenet2012": (1_000, {"train": 1_281_167, "validation": 50_000}),
     "oxford_iiit_pet": (37, {"train": 3_680, "test": 3_669}),
     "oxford_flowers102": (102, {"train": 1_020, "test": 6_149, "validation": 1_020}),
-    "imagenet21k": (21_843, {"train": 14_197_122}),
+    "imagenet21k": (21_843, {"train": 14_197_122, "full": 14_197_122}),
+    # Captions without classes.
+    "coco_captions": (1, {"train": 82_783, "val": 5_000, "test": 5_000, "restval": 30_504}),
+    "sklearn_digits": (10, {"train": 1_347, "test": 450}),
+    "sklearn_digits/digits_0_4": (5, {"train": 676, "test": 225}),
+    "sklearn_digits/digits_5_9": (5, {"train": 671, "test": 225}),
 }
 
 
@@ -54,8 +61,8 @@ def get_workload(
     Raises:
       ValueError: where one of the two is needed and can't be inferred.
     """
-    name = str(config.dataset or "").split(":")[0].split("/")[0]
-    known_classes, splits = _KNOWN.get(name, (None, {}))
+    name = str(config.dataset or "").split(":")[0]
+    known_classes, splits = _KNOWN.get(name) or _KNOWN.get(name.split("/")[0], (None, {}))
     if known_classes is None and config.dataset and os.path.isdir(config.dataset):
         known_classes, splits = _look_into(config)
     classes = classes or known_classes
@@ -82,6 +89,26 @@ def get_workload(
     return Workload(
         classes, total, min(steps("warmup", 0), total), evaluations, _count(config.pp.test, splits)
     )
+
+
+def to_compile(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    """A copy of a complete config that builds the same programs, without files that aren't here.
+
+    Weights change nothing about a program. Of FlexiViT's patch sizes the smallest alone is left,
+    whose step is the costliest: a step's time is then an upper bound of the run's mean.
+    """
+    config = config.copy_and_resolve_references()
+    if config.pretrained_dir is not None:
+        name = config.model_or_filename or config.model.model_name
+        if not os.path.exists(os.path.join(config.pretrained_dir, f"{name}.npz")):
+            config.pretrained_dir = None
+    if not os.path.exists(config.model.get("image_weights") or "."):
+        config.model.image_weights = None
+    if config.flexi.patch_sizes:
+        smallest = min(config.flexi.patch_sizes, key=lambda size: np.prod(size))
+        logging.info("Of the patch sizes the smallest is compiled: %s.", smallest)
+        config.flexi.patch_sizes = (smallest,)
+    return config
 
 
 def _look_into(config) -> tuple[int, dict[str, int]]:

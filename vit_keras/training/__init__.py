@@ -1,7 +1,7 @@
 """The training engine: the same step on a laptop, on several GPUs, on a TPU host and on a pod."""
 
 from vit_keras.training.experiment import TrainResult, train
-from vit_keras.training.preemption import EXIT_CODE, Preempted
+from vit_keras.training.preemption import EXIT_CODE, Preempted, WorkerLost
 from vit_keras.training.saving import CheckpointError
 from vit_keras.training.schedules import Schedule
 from vit_keras.training.strategy import get_strategy
@@ -17,6 +17,7 @@ __all__ = [
     "TrainResult",
     "TrainStep",
     "TrainingDivergedError",
+    "WorkerLost",
     "get_strategy",
     "train",
 ]

@@ -19,10 +19,18 @@ def get_config() -> ml_collections.ConfigDict:
     # Where `<model_or_filename or model.model_name>.npz` is; None: fresh weights.
     config.pretrained_dir = "."
     # Facts of the variant: `model_name` (such as ViT-B_16) and what overrides that variant's facts
-    # or regularization (`classifier`, `representation_size`, `dropout`, ...).
+    # or regularization (`classifier`, `representation_size`, `dropout`, ...; `stem` of a hybrid:
+    # the units of each stage). Of two towers the groups `image` and `text` have the facts of each,
+    # and `image_weights` is an `.npz` for the image tower of fresh ones.
     config.model = ml_collections.ConfigDict({"model_name": "ViT-B_16"})
-    # A file of `pretrained_dir` without `.npz` (AugReg), if it isn't called like the model.
+    # A file of `pretrained_dir` without `.npz`, if it isn't called like the model; or a model of
+    # AugReg (R_Ti_16): its best ImageNet-21k checkpoint by the folder's index.csv.
     config.model_or_filename = None
+    # Make the checkpoint's head new even where it has as many classes.
+    config.reset_head = True
+    # Plain ViTs only: each step trains at one of these patch sizes, drawn evenly (FlexiViT); also
+    # evaluate at these. The weights are kept at the model's own patch size.
+    config.flexi = ml_collections.ConfigDict({"patch_sizes": (), "eval_patch_sizes": ()})
 
     # -- Data ----------------------------------------------------------------------------------
     # TFDS name, or a folder `{train,test}/<class>/*.jpg|png`, or one of our TFRecords.
@@ -37,6 +45,20 @@ def get_config() -> ml_collections.ConfigDict:
     config.shuffle_buffer = 50_000
     # What an image that can't be decoded does: error, or skip (counted, listed at the end).
     config.on_bad_image = "error"
+    # Of two towers: the feature of the data set with captions, such as captions/text; without one,
+    # captions are templates with the class's name. Tokenizer, the path or address of its
+    # vocabulary, tokens of a text (None: as many as the tower takes), and the tokenizer's options:
+    # see models.tokenizers.get_tokenizer.
+    config.text = ml_collections.ConfigDict(
+        {
+            "feature": None,
+            "templates": ("a photo of a {}.",),
+            "tokenizer": "sentencepiece",
+            "vocabulary": None,
+            "max_length": None,
+            "options": ml_collections.ConfigDict(),
+        }
+    )
     # Keep all (encoded) training images in memory.
     config.cache_raw = False
     # Batches that the input pipeline prepares ahead.
@@ -85,14 +107,18 @@ def get_config() -> ml_collections.ConfigDict:
     config.sharpness = ml_collections.ConfigDict({"rho": None, "rho_min": None, "alpha": 0.0})
 
     # -- Loss ----------------------------------------------------------------------------------
-    # softmax or sigmoid (summed over the classes).
+    # softmax or sigmoid (summed over the classes); of two towers: over the texts of the batch.
     config.loss = "softmax"
     config.label_smoothing = 0.0
     # Beta(mixup, mixup) and Beta(cutmix, cutmix) on the device; with both, one is drawn each step.
     config.mixup = 0.0
     config.cutmix = 0.0
-    # An `.npz` file of a teacher for distillation, and its temperature.
+    # An `.npz` file of a teacher for distillation, the side that images are resized to for it
+    # (None: they aren't), and the temperature.
     config.teacher = None
+    config.teacher_size = None
+    # The teacher's variant, for preflight where the file isn't there.
+    config.teacher_model = None
     config.teacher_temperature = 1.0
     # Initial bias of the head (sigmoid loss: about -log(classes)).
     config.head_bias = None
@@ -107,6 +133,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.dtype = "float32"
     # Most steps in one compiled call; None: progress_every. SIGTERM waits for the call's end.
     config.steps_per_loop = None
+    # Seconds without a finished compiled call, evaluation or save after which the process ends
+    # itself (exit code 77) for whoever starts it again; must exceed the longest. None: never.
+    config.hang_seconds = None
     # Of initial weights, shuffling, augmentation, dropout, mixup.
     config.seed = 0
     # Slower kernels whose results repeat bit for bit on a GPU.
@@ -133,7 +162,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 # Values below these keys are the user's own names.
-OPEN_GROUPS = ("model", "optimizer_args", "evaluators")
+OPEN_GROUPS = ("model", "optimizer_args", "evaluators", "text.options")
 
 
 def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

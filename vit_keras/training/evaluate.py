@@ -10,6 +10,7 @@ import ml_collections
 from vit_keras import data
 from vit_keras.data import presets
 from vit_keras.training import config_defaults, losses
+from vit_keras.training.build_model import is_two_towers
 from vit_keras.training.evaluators.classification import ClassificationEvaluator
 from vit_keras.training.strategy import get_strategy
 
@@ -37,6 +38,11 @@ def evaluate(
     )
     with strategy.scope():
         model = make_model()
+    if is_two_towers(model):
+        raise ValueError(
+            "The model is two towers, which give embeddings; expected a classifier, such as "
+            "vit_keras.two_towers.zero_shot_classifier makes of them."
+        )
     if model.output_shape[-1] != source.num_classes:
         raise ValueError(
             f"The model has {model.output_shape[-1]} outputs; expected the {source.num_classes} "

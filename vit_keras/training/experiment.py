@@ -14,9 +14,11 @@ import tensorflow as tf
 from absl import logging
 
 import vit_keras
-from vit_keras import compat, data
+from vit_keras import data, two_towers
+from vit_keras.checkpoints.download import local_path
 from vit_keras.data import presets
-from vit_keras.models.regularization import Regularization
+from vit_keras.data.captions import Captions
+from vit_keras.models.tokenizers import get_tokenizer
 from vit_keras.names import unknown_name
 from vit_keras.training import (
     config_defaults,
@@ -28,23 +30,29 @@ from vit_keras.training import (
 from vit_keras.training import (
     workdir as workdirs,
 )
+from vit_keras.training.build_model import build_model, build_teacher, is_two_towers
 from vit_keras.training.evaluators import (
     ClassificationEvaluator,
     FeatureExtractor,
     FewShotEvaluator,
     KNNEvaluator,
+    RetrievalEvaluator,
+    ZeroShotEvaluator,
     representation_model,
 )
+from vit_keras.training.flexible import at_patch_size
 from vit_keras.training.loss_scale import DynamicLossScale
 from vit_keras.training.metric_writer import MetricWriter
 from vit_keras.training.mixing_step import make_mixing
+from vit_keras.training.multi_worker import environment_workers, lost_worker
 from vit_keras.training.optimizers import get_rule
-from vit_keras.training.preemption import StopSignal
+from vit_keras.training.preemption import StopSignal, WorkerLost
 from vit_keras.training.saving import Checkpoints
 from vit_keras.training.sharpness import SharpnessAware
 from vit_keras.training.strategy import get_strategy, is_chief
 from vit_keras.training.train_loop import TrainLoop
 from vit_keras.training.train_step import TrainStep
+from vit_keras.training.watchdog import Watchdog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +89,20 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> TrainResult:
     Raises:
       ValueError: for what is wrong in the config, or a `workdir` of another config.
       Preempted: (a `SystemExit` with code 75) after a SIGTERM; the next start continues.
+      WorkerLost: (a `SystemExit` with code 76) when another worker of several is gone.
       TrainingDivergedError: when the loss is no longer finite.
       CheckpointError: when a checkpoint can't be written or read.
     """
     with StopSignal() as stop, data.told_plainly():
-        return Experiment(config, workdir, stop).run()
+        try:
+            return Experiment(config, workdir, stop).run()
+        except tf.errors.OpError as error:
+            reason = lost_worker(error)
+            if reason is None or len(environment_workers()) < 2:
+                raise
+            checkpoints = Checkpoints(os.path.join(workdir, "checkpoints"))
+            step = max(checkpoints.steps(), default=0)
+            raise WorkerLost(step, checkpoints.latest(), reason) from error
 
 
 class Experiment:
@@ -94,11 +111,13 @@ class Experiment:
     def __init__(self, config: ml_collections.ConfigDict, workdir: str, stop: StopSignal):
         self.config = config = config_defaults.complete(config)
         self.workdir, self.stop = str(workdir), stop
+        self.watchdog = Watchdog(config.hang_seconds)
         if not config.dataset:
             raise ValueError("config.dataset is not set; expected a TFDS name or a folder.")
         self.strategy = get_strategy(
             config.strategy, tpu=config.tpu, num_devices=config.num_devices
         )
+        self.stop.again()
         self.is_chief = is_chief(self.strategy)
         replicas = self.strategy.num_replicas_in_sync
         if config.batch % (replicas * config.accum_steps):
@@ -116,6 +135,7 @@ class Experiment:
             data_dir=config.tfds_data_dir,
             manual_dir=config.tfds_manual_dir,
             on_bad_image=config.on_bad_image,
+            text_feature=config.text.feature,
         )
         self.total_steps = self._steps("total")
         self.config.total_steps = self.total_steps
@@ -124,8 +144,12 @@ class Experiment:
         with self.strategy.scope():
             self.model = build_model(config, self.source.num_classes)
             self.train_step = self._train_step()
+        self.captions = self._captions() if is_two_towers(self.model) else None
         self._swap_ema = tf.function(lambda: self.strategy.run(self.train_step.swap_ema))
-        self.evaluators = [self._test_evaluator()]
+        if self.captions is None:
+            self.evaluators = self._test_evaluators()
+        else:
+            self.evaluators = [self._two_towers_evaluator()]
         for name, options in config.evaluators.items():
             self.evaluators.append(self._feature_evaluator(name, options.to_dict()))
         self.loop = self._loop()
@@ -144,7 +168,8 @@ class Experiment:
             workdirs.write_json(
                 os.path.join(self.workdir, "environment.json"), workdirs.environment(self.strategy)
             )
-        metrics = self.loop.run(start)
+        with self.watchdog:
+            metrics = self.loop.run(start)
         self.source.bad_images.report()
         cores = self.strategy.num_replicas_in_sync
         metrics = {**metrics, "core_hours": self.loop.seconds / 3600 * cores}
@@ -185,6 +210,7 @@ class Experiment:
             self.source.num_classes,
             total_steps=self.total_steps,
             warmup_steps=warmup,
+            teacher=build_teacher(self.config, self.source.num_classes),
         )
 
     def _loop(self) -> TrainLoop:
@@ -204,6 +230,7 @@ class Experiment:
                 start_batch=start,
                 input_context=context,
                 cache_raw=config.cache_raw,
+                captions=self.captions,
             ).prefetch(config.prefetch)
 
         profile = None
@@ -232,24 +259,86 @@ class Experiment:
             profile=profile,
             profile_dir=os.path.join(self.workdir, "tensorboard"),
             stop=self.stop,
+            beat=self.watchdog.beat,
         )
 
-    def _test_evaluator(self) -> ClassificationEvaluator:
+    def _test_data(self, captions: Captions | None = None):
+        """Makes the evaluation's input for `EvalInput`."""
         config = self.config
         preprocess = config.pp.test_ops or presets.finetune_eval(config.pp.crop)
         data.build_pipeline(preprocess)
 
         def make_dataset(context):
             return data.eval_dataset(
-                self.source, config.pp.test, preprocess, config.batch_eval, input_context=context
+                self.source,
+                config.pp.test,
+                preprocess,
+                config.batch_eval,
+                input_context=context,
+                captions=captions,
             )
 
-        return ClassificationEvaluator(
-            self.strategy,
-            self.model,
-            make_dataset,
-            loss=losses.get_loss(config.loss),
+        return make_dataset
+
+    def _test_evaluators(self) -> list[ClassificationEvaluator]:
+        """Accuracy on `pp.test`, for FlexiViT also at other patch sizes."""
+        models = {"test": self.model}
+        with self.strategy.scope():
+            for patch in self.config.flexi.eval_patch_sizes:
+                models[f"test_patch{patch}"] = at_patch_size(self.model, patch)
+        make_dataset, loss = self._test_data(), losses.get_loss(self.config.loss)
+        return [
+            ClassificationEvaluator(self.strategy, model, make_dataset, loss=loss, name=name)
+            for name, model in models.items()
+        ]
+
+    def _captions(self) -> Captions:
+        text = self.config.text
+        if text.vocabulary is None:
+            raise ValueError(
+                "config.text.vocabulary is not set; two towers need the file of their tokenizer's "
+                "vocabulary (see vit_keras.catalog.fetch_vocabulary)."
+            )
+        several_hosts = getattr(self.strategy.extended, "num_hosts", 1) > 1
+        if text.feature is not None and several_hosts and not self.source.text_is_tokens:
+            raise ValueError(
+                f"config.text.feature is {text.feature!r}, which holds strings; a TPU pod needs "
+                "captions that are int32 tokens already (see vit_keras/data/captions.py)."
+            )
+        tokenizer = get_tokenizer(
+            text.tokenizer,
+            local_path(text.vocabulary),
+            text.max_length or self.model.get_layer("txt").input_shape[-1],
+            **text.options,
         )
+        return Captions(self.source, tokenizer, text.templates)
+
+    def _two_towers_evaluator(self):
+        """Zero-shot accuracy where the data set has classes, retrieval where it has captions."""
+        image_model = two_towers.image_embeddings(self.model)
+        text_model = two_towers.text_embeddings(self.model)
+        if self.source.text_feature is not None:
+            return RetrievalEvaluator(
+                self.strategy,
+                image_model,
+                text_model,
+                self._test_data(self.captions),
+                self.model.compute_dtype,
+            )
+        images = FeatureExtractor(
+            self.strategy,
+            lambda images: image_model(images, training=False),
+            self._test_data(),
+            self.model.compute_dtype,
+        )
+        embed = tf.function(
+            lambda tokens: self.strategy.run(text_model, args=(tokens,), kwargs={"training": False})
+        )
+
+        def embed_texts(tokens):
+            return self.strategy.experimental_local_results(embed(tokens))[0]
+
+        return ZeroShotEvaluator(images, embed_texts, self.captions.class_tokens)
 
     def _feature_evaluator(self, name: str, options: dict[str, Any]):
         config = self.config
@@ -261,7 +350,10 @@ class Experiment:
         if "dataset" in options:
             source = data.get_source(options.pop("dataset"), data_dir=config.tfds_data_dir)
         ops = options.pop("ops", config.pp.test_ops) or presets.finetune_eval(config.pp.crop)
-        representation = representation_model(self.model)
+        if self.captions is None:
+            representation = representation_model(self.model)
+        else:
+            representation = two_towers.image_embeddings(self.model)
         extractors = [
             FeatureExtractor(
                 self.strategy,
@@ -298,59 +390,6 @@ class Experiment:
             self._swap_ema()
 
 
-# What `config.model` may say of a model that is read from a checkpoint, besides regularization.
-_OF_CHECKPOINT = ("classifier", "patch_size", "representation_size")
-
-
-def build_model(config: ml_collections.ConfigDict, classes: int) -> keras.Model:
-    """The model that `config` describes, with pretrained weights unless `pretrained_dir` is None.
-
-    Raises:
-      ValueError: if there is no such checkpoint, or `config.model` has a key that nothing takes.
-    """
-    options = config.model.to_dict()
-    name = options.pop("model_name", None)
-    image_size = config.pp.crop
-    image_size = image_size if isinstance(image_size, int) else tuple(image_size)
-    if config.pretrained_dir is None:
-        model = vit_keras.create_model(
-            name, image_size=image_size, classes=classes, dtype=config.dtype, **options
-        )
-    else:
-        filename = config.model_or_filename or name
-        path = os.path.join(config.pretrained_dir, f"{filename}.npz")
-        if "://" not in path and not os.path.exists(path):
-            raise ValueError(
-                f"There is no {path}. Set config.pretrained_dir to where {filename}.npz is "
-                "(published ones are in gs://vit_models), or to None to train from scratch."
-            )
-        regularization = {}
-        for key, value in options.items():
-            if key in Regularization.__dataclass_fields__:
-                regularization[key] = value
-            elif key not in _OF_CHECKPOINT:
-                valid = ["model_name", *_OF_CHECKPOINT, *Regularization.__dataclass_fields__]
-                raise unknown_name("config key", f"model.{key}", [f"model.{k}" for k in valid])
-        model = vit_keras.from_npz(
-            path,
-            image_size=image_size,
-            classes=classes,
-            classifier=options.get("classifier"),
-            patch_size=options.get("patch_size"),
-            # As in the original: the head is made new, and `representation_size=None` drops the
-            # layer before it.
-            reset_head=True,
-            pre_logits=options.get("representation_size") is not None,
-            dtype=config.dtype,
-            **regularization,
-        )
-    if config.head_bias is not None:
-        bias = vit_keras.checkpoints.named_weights(model)["head/bias"]
-        bias = compat.tf_variable(bias)
-        bias.assign(tf.fill(bias.shape, float(config.head_bias)))
-    return model
-
-
 def build_train_step(
     config: ml_collections.ConfigDict,
     model: keras.Model,
@@ -358,6 +397,7 @@ def build_train_step(
     *,
     total_steps: int,
     warmup_steps: int,
+    teacher: keras.Model | None = None,
 ) -> TrainStep:
     """The step of the run that a (complete) `config` describes; call it in the strategy's scope.
 
@@ -367,6 +407,7 @@ def build_train_step(
       num_classes: of the data set.
       total_steps: updates in the run.
       warmup_steps: updates until the learning rate is at its peak; cut at `total_steps`.
+      teacher: of the distillation, see `build_teacher`; None for none.
     """
     named = vit_keras.checkpoints.named_weights(model)
     trainable = {id(variable) for variable in model.trainable_weights}
@@ -379,22 +420,23 @@ def build_train_step(
         layer_decay=config.layer_decay,
     )
     parameter_settings.log_settings(settings, [tuple(named[s.name].shape) for s in settings])
-    teacher = None
-    if config.teacher:
-        size = config.pp.crop
-        teacher = vit_keras.from_npz(config.teacher, image_size=size, dtype=config.dtype)
     sharpness = None
     if config.sharpness.rho is not None:
         sharpness = SharpnessAware(**config.sharpness)
-    return TrainStep(
-        model,
-        named,
-        tasks.classification(
+    if is_two_towers(model):
+        _refuse_for_two_towers(config)
+        task = tasks.two_towers(config.loss)
+    else:
+        task = tasks.classification(
             losses.get_loss(config.loss),
             label_smoothing=config.label_smoothing,
             teacher=teacher,
             temperature=config.teacher_temperature,
-        ),
+        )
+    return TrainStep(
+        model,
+        named,
+        task,
         get_rule(config.optimizer, **_optimizer_args(config)),
         schedules.Schedule(
             config.base_lr,
@@ -414,9 +456,20 @@ def build_train_step(
         prepare=make_mixing(config.mixup, config.cutmix, num_classes, model.compute_dtype),
         sharpness=sharpness,
         loss_scale=DynamicLossScale() if "float16" in _float16(config) else None,
+        alternatives=[at_patch_size(model, patch) for patch in config.flexi.patch_sizes],
         seed=config.seed,
         history_length=config.steps_per_loop or config.progress_every or 10,
     )
+
+
+# What only a classifier has.
+_OF_CLASSIFIERS = ("teacher", "mixup", "cutmix", "label_smoothing")
+
+
+def _refuse_for_two_towers(config: ml_collections.ConfigDict) -> None:
+    for key in _OF_CLASSIFIERS:
+        if config[key]:
+            raise ValueError(f"config.{key} is {config[key]!r}, but two towers have no classes.")
 
 
 def _float16(config: ml_collections.ConfigDict) -> str:

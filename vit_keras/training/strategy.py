@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import tensorflow as tf
 from absl import logging
 
 from vit_keras.names import unknown_name
+from vit_keras.training.multi_worker import environment_workers, multi_worker_strategy
+from vit_keras.training.tpu import tpu_strategy
 
 STRATEGIES = ("auto", "tpu", "mirrored", "multi_worker", "one_device")
 
@@ -19,31 +20,35 @@ def get_strategy(
     """Returns a `tf.distribute` strategy.
 
     Args:
-      name: `auto` (a TPU if there is one, else all GPUs, else the CPU), `tpu`, `mirrored`,
-        `multi_worker` (workers as in the environment variable TF_CONFIG), `one_device`.
+      name: `auto` (the workers of the environment variable TF_CONFIG if it names several, else a
+        TPU if there is one, else all GPUs, else the CPU), `tpu`, `mirrored`, `multi_worker` (those
+        of TF_CONFIG), `one_device`.
       tpu: a TPU's name, `local` for the one that this host holds, or gRPC addresses
         (`grpc://10.0.0.2:8470,grpc://...`). Default: the environment variable TPU_NAME, or `local`.
       num_devices: how many local devices `mirrored` uses; default all. Without GPUs these are
         (logical) CPU devices.
 
     Raises:
-      ValueError: for an unknown name, or more devices than there are, or no TF_CONFIG.
+      ValueError: for an unknown name, more devices than there are, no TF_CONFIG, or a TPU that
+        can't be reached or used; see `tpu.tpu_strategy`.
     """
     if name == "auto":
         name = _best_strategy(tpu)
         logging.info("Strategy %r was chosen for this machine.", name)
     if name == "tpu":
-        return _tpu_strategy(tpu)
+        return tpu_strategy(tpu)
     if name == "mirrored":
         return _mirrored_strategy(_local_devices(num_devices))
     if name == "multi_worker":
-        return _multi_worker_strategy()
+        return multi_worker_strategy()
     if name == "one_device":
         return tf.distribute.OneDeviceStrategy(_local_devices(1)[0])
     raise unknown_name("strategy", name, STRATEGIES)
 
 
 def _best_strategy(tpu: str | None) -> str:
+    if len(environment_workers()) > 1:
+        return "multi_worker"
     if tpu or os.environ.get("TPU_NAME") or tf.config.list_physical_devices("TPU"):
         return "tpu"
     if len(tf.config.list_logical_devices("GPU")) > 1:
@@ -67,26 +72,6 @@ def _mirrored_strategy(devices: list[str]) -> tf.distribute.Strategy:
     # this way sums have a fixed order.
     one_by_one = tf.distribute.ReductionToOneDevice()
     return tf.distribute.MirroredStrategy(devices, cross_device_ops=one_by_one)
-
-
-def _tpu_strategy(tpu: str | None) -> tf.distribute.Strategy:
-    tpu = tpu or os.environ.get("TPU_NAME") or "local"
-    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
-    if tpu != "local":
-        tf.config.experimental_connect_to_cluster(resolver)
-    tf.tpu.experimental.initialize_tpu_system(resolver)
-    return tf.distribute.TPUStrategy(resolver)
-
-
-def _multi_worker_strategy() -> tf.distribute.Strategy:
-    workers = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker")
-    if not workers:
-        raise ValueError(
-            "strategy is 'multi_worker', which reads the workers from the environment variable "
-            f"TF_CONFIG; that is {os.environ.get('TF_CONFIG')!r}. Expected "
-            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
-        )
-    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -27,7 +27,7 @@ def classification(
       loss: of logits and labels.
       label_smoothing: see `losses.soft_labels`.
       teacher: a model whose distribution takes the place of labels and loss. It sees the very same
-        (cropped, mixed) image: the consistent teacher of arXiv 2106.05237.
+        (cropped, mixed) image, resized to its own size: the consistent teacher of arXiv 2106.05237.
       temperature: of the distillation.
     """
 
@@ -35,6 +35,9 @@ def classification(
         images = normalize_image(batch["image"], tf.as_dtype(model.compute_dtype))
         logits = model(images, training=training)
         if teacher is not None:
+            size = tuple(teacher.input_shape[1:3])
+            if size != tuple(images.shape[1:3]):
+                images = tf.cast(tf.image.resize(images, size), images.dtype)
             target = tf.stop_gradient(teacher(images, training=False))
             return losses.distillation(logits, target, temperature)
         labels = losses.soft_labels(batch["label"], logits.shape[-1], label_smoothing)

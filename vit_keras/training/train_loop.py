@@ -11,6 +11,7 @@ import tqdm
 from absl import logging
 
 from vit_keras.training.metric_writer import MetricWriter
+from vit_keras.training.multi_worker import is_multi_worker
 from vit_keras.training.preemption import Preempted, StopSignal
 from vit_keras.training.saving import Checkpoints, assign_variables, read_variables
 from vit_keras.training.train_step import METRICS, TrainStep
@@ -39,6 +40,7 @@ class TrainLoop:
       profile: (first, last) steps between which a trace is written to `profile_dir`.
       profile_dir: where TensorBoard looks.
       stop: checked after each call of the compiled loop.
+      beat: called with the step whenever something was finished.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class TrainLoop:
         profile: tuple[int, int] | None = None,
         profile_dir: str = "",
         stop: StopSignal | None = None,
+        beat: Callable[[int], None] = lambda step: None,
     ):
         self.strategy, self.train_step = strategy, train_step
         self.make_dataset = make_dataset
@@ -71,6 +74,7 @@ class TrainLoop:
         self.evaluate = evaluate
         self.profile, self.profile_dir = profile, profile_dir
         self.stop = stop or StopSignal()
+        self.beat = beat
         self.metrics: dict[str, float] = {}
         self.seconds_before = 0.0
         self._inner = tf.function(self._inner_loop, autograph=False)
@@ -92,15 +96,31 @@ class TrainLoop:
 
         Raises:
           CheckpointError: if it is damaged or of another run.
+          ValueError: if the workers don't see the same checkpoints.
         """
-        path = self.checkpoints.latest()
-        if path is None:
-            return 0
-        arrays, info = self.checkpoints.restore(path)
-        assign_variables(self._state, arrays, path)
-        self.seconds_before = info.get("seconds", 0.0)
-        logging.info("Continuing from %s.", path)
-        return int(arrays["step"])
+        path, step = self.checkpoints.latest(), 0
+        if path is not None:
+            arrays, info = self.checkpoints.restore(path)
+            assign_variables(self._state, arrays, path)
+            self.seconds_before = info.get("seconds", 0.0)
+            logging.info("Continuing from %s.", path)
+            step = int(arrays["step"])
+        self._check_same_start(step)
+        return step
+
+    def _check_same_start(self, step: int) -> None:
+        """Refuses workers that don't see the same checkpoints."""
+        if not is_multi_worker(self.strategy):
+            return
+        steps = self.strategy.run(
+            lambda: tf.distribute.get_replica_context().all_gather(tf.constant([step]), axis=0)
+        )
+        steps = self.strategy.experimental_local_results(steps)[0].numpy().tolist()
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"The workers found checkpoints of different steps ({steps}) in "
+                f"{self.checkpoints.directory}; expected a directory that all of them share."
+            )
 
     def save(self, step: int) -> str | None:
         """Saves if this process is the one that does; returns the path."""
@@ -148,6 +168,7 @@ class TrainLoop:
                 self._call_inner(iterator, step, num_steps)
                 history = self._read_history(step, num_steps)
                 step += num_steps
+                self.beat(step)
                 bar.update(num_steps)
                 if step % self.progress_every == 0 or step == self.total_steps:
                     metrics = dict(zip(METRICS, map(float, history[-1]), strict=True))
@@ -163,10 +184,12 @@ class TrainLoop:
                     path = self.save(step)
                     if stopping and step < self.total_steps:
                         raise Preempted(step, path or self.checkpoints.latest())
+                    self.beat(step)
                 if self._is_due(step, self.eval_every):
                     evaluated = dict(self.evaluate())
                     if evaluated:
                         self._report(step, evaluated, bar)
+                    self.beat(step)
                 if since is not None:
                     since += time.monotonic() - pause
                 elif step == start + num_steps:
@@ -191,8 +214,7 @@ class TrainLoop:
 
     def _stop_requested(self) -> bool:
         """Whether any worker was told to stop; all of them must agree on the step."""
-        workers = getattr(self.strategy.extended, "_num_workers", 1)
-        if workers == 1:
+        if not is_multi_worker(self.strategy):
             return self.stop.received
         flag = tf.constant(float(self.stop.received))
         total = self.strategy.run(
@@ -211,6 +233,8 @@ class TrainLoop:
                 f"{self.total_steps}. {self._last_checkpoint()}"
             ) from error
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            if is_multi_worker(self.strategy):
+                raise  # `train` says what that means
             # A worker of the pod is gone (preempted): nothing can be saved, all must be restarted.
             logging.exception("A worker is gone at a step after %d.", step)
             raise Preempted(step, self.checkpoints.latest()) from error

@@ -7,6 +7,7 @@ a program that is only compiled (see `preflight`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -43,6 +44,8 @@ class TrainStep(tf.Module):
       prepare: `(batch, seed) -> batch` on the device, before micro-batches are made (mixup).
       sharpness: SAM or GSAM.
       loss_scale: for float16.
+      alternatives: models of the same parameters; each step trains one of them, drawn anew for
+        all replicas and micro-batches alike. Without any, each step trains `model`.
       seed: of everything random in the step.
       history_length: most steps between two `read_history`.
     """
@@ -64,6 +67,7 @@ class TrainStep(tf.Module):
         prepare: Callable[[Batch, tf.Tensor], Batch] | None = None,
         sharpness: SharpnessAware | None = None,
         loss_scale: DynamicLossScale | None = None,
+        alternatives: Sequence[keras.Model] = (),
         seed: int = 0,
         history_length: int = 1,
     ):
@@ -83,6 +87,7 @@ class TrainStep(tf.Module):
         self.weight_decay_form = weight_decay_form
         self.ema_decay = ema_decay
         self.prepare, self.sharpness, self.loss_scale = prepare, sharpness, loss_scale
+        self.alternatives = tuple(alternatives)
         self.seed = seed
         self.parameters = [self.weights[setting.name] for setting in self.settings]
         if not self.parameters:
@@ -210,10 +215,23 @@ class TrainStep(tf.Module):
         return loss, gradients
 
     def _gradients(self, batch, seed):
+        if len(self.alternatives) < 2:
+            model = self.alternatives[0] if self.alternatives else self.model
+            return self._gradients_of(model, batch, seed)
+        # Each branch makes its own gradients: what one keeps for them needn't fit the others.
+        draw = tf.random.stateless_uniform(
+            (), [self.seed, self.step.read_value()], 0, len(self.alternatives), tf.int32
+        )
+        branches = [
+            functools.partial(self._gradients_of, model, batch, seed) for model in self.alternatives
+        ]
+        return tf.switch_case(draw, branches)
+
+    def _gradients_of(self, model, batch, seed):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.parameters)
             with seed_scope(seed):
-                loss = tf.reduce_sum(self.task(self.model, batch, True)) / self.global_batch
+                loss = tf.reduce_sum(self.task(model, batch, True)) / self.global_batch
             scaled = loss if self.loss_scale is None else loss * self.loss_scale.scale
         gradients = tape.gradient(
             scaled, self.parameters, unconnected_gradients=tf.UnconnectedGradients.ZERO

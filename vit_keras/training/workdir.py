@@ -17,6 +17,7 @@ MAY_CHANGE = (
     "checkpoint_every",
     "eval_every",
     "evaluators",
+    "hang_seconds",
     "keep_checkpoints",
     "keep_checkpoint_every",
     "num_devices",

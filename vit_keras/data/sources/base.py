@@ -17,7 +17,8 @@ class Records(abc.ABC):
         "image": scalar string, the encoded file; or a decoded (height, width, channels) array,
         "label": scalar int64,
         "id": scalar int64, its number in the split,
-        "file": scalar string that tells a person where it is.
+        "file": scalar string that tells a person where it is,
+        "text": only if the source has captions, see `captions.Captions`.
     What could not be read at all has the image "" and the label -1.
 
     Attributes:
@@ -61,7 +62,12 @@ class Source(abc.ABC):
         class_names: one name per class, in the order of the labels.
         bad_images: what pipelines over this source had to skip.
         on_bad_image: "error" or "skip".
+        text_feature: the feature that holds captions; None: the source has none.
+        text_is_tokens: whether they are token numbers already.
     """
+
+    text_feature: str | None = None
+    text_is_tokens: bool = False
 
     def __init__(self, name: str, class_names: list[str], on_bad_image: str = "error"):
         if on_bad_image not in ("error", "skip"):

@@ -57,11 +57,11 @@ class FileRecords(Records):
         # A record with a broken check sum ends its file. What is lost is counted, not forgotten:
         # every lost record takes its place in the order as an unreadable example.
         parsed = ignore_errors(records).skip(skip).map(self._parse)
-        image = parsed.element_spec["image"]
         lost = {
-            "image": tf.zeros([side or 0 for side in image.shape], image.dtype),
-            "label": tf.constant(-1, tf.int64),
+            key: tf.zeros([side or 0 for side in spec.shape], spec.dtype)
+            for key, spec in parsed.element_spec.items()
         }
+        lost["label"] = tf.constant(-1, tf.int64)
         lost = tf.data.Dataset.from_tensors(lost).repeat()
 
         def number(index, example):

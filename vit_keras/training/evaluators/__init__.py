@@ -4,6 +4,7 @@ from vit_keras.training.evaluators.classification import ClassificationEvaluator
 from vit_keras.training.evaluators.features import FeatureExtractor, representation_model
 from vit_keras.training.evaluators.few_shot import FewShotEvaluator
 from vit_keras.training.evaluators.knn import KNNEvaluator
+from vit_keras.training.evaluators.retrieval import RetrievalEvaluator
 from vit_keras.training.evaluators.zero_shot import ZeroShotEvaluator
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "FeatureExtractor",
     "FewShotEvaluator",
     "KNNEvaluator",
+    "RetrievalEvaluator",
     "ZeroShotEvaluator",
     "representation_model",
 ]

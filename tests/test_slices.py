@@ -1,6 +1,6 @@
 import pytest
 
-from vit_keras.preflight.slices import GENERATIONS, SLICES, get_slice
+from vit_keras.slices import GENERATIONS, SLICES, get_slice
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,8 @@ def test_clock_is_what_the_peak_implies():
     # 1.5 GHz is also what 6.79e12 FLOP in 51.7 million cycles at the peak come to.
     assert GENERATIONS["v5e"].clock == pytest.approx(51.7e6 * 197e12 / 6.79e12, rel=0.01)
     assert GENERATIONS["v4"].clock == pytest.approx(1.05e9, rel=0.01)  # published
+    assert GENERATIONS["v3"].clock == pytest.approx(0.94e9, rel=0.01)
+    assert GENERATIONS["v2"].clock == pytest.approx(0.70e9, rel=0.01)
 
 
 def test_all_reduce_time():
@@ -74,8 +76,9 @@ def test_all_reduce_time():
 
 
 def test_runtime_images():
-    assert get_slice("v3-8").runtime_image("2.18.0") == "tpu-vm-tf-2.18.0"
-    assert get_slice("v3-32").runtime_image("2.15.0") == "tpu-vm-tf-2.15.0-pod"
-    assert get_slice("v5e-16").runtime_image("2.16.1") == "tpu-vm-tf-2.16.1-pod-pjrt"
+    assert get_slice("v3-8").runtime_image("2.17.0") == "tpu-vm-tf-2.17.0-pjrt"
+    assert get_slice("v3-32").runtime_image("2.15.0") == "tpu-vm-tf-2.15.0-pod-pjrt"
+    assert get_slice("v3-8").runtime_image("2.18.0") == "tpu-vm-tf-2.18.0-pjrt-v5p-and-below"
+    assert get_slice("v5e-16").runtime_image("2.18.0") == "tpu-vm-tf-2.18.0-pod-pjrt-v5e-and-v6"
     with pytest.raises(ValueError, match=r"2\.18\.0"):
         get_slice("v3-8").runtime_image("2.19.0")

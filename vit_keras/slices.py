@@ -1,10 +1,21 @@
 """Every TPU slice that can be rented: the one table that everything about slices derives from.
 
-Peak, memory and links are meant to be Google's published figures
-(cloud.google.com/tpu/docs/system-architecture and the pages of the generations; v2 and v3 links:
-Norrie et al. 2021, "The design process for Google's training chips"). Only v5p's were compared with
-their page; the others were written from memory and are to be checked, as are the hosts of v5e and
-v6e slices of more than 8 chips. The clock follows from the peak: peak / (matrix units * 2 * side²).
+Sources. Peak, matrix units, memory and its rate, shapes: Google's pages of the generations
+(cloud.google.com/tpu/docs/v3, v4, v5e, v5p, v6e). Where editions of a page differ, the comment at
+the figure says so. Links, v4 and later, one direction: the JAX authors' "How to Scale Your Model"
+(jax-ml.github.io/scaling-book/tpus); Google's pages give a tenth more (the bandwidth of a chip over
+its ports: 50e9 for v5e, 100e9 for v5p and v6e). From papers that could not be consulted again, and
+so unconfirmed: all of v2 but its shapes, and the links of v3 (Jouppi et al. 2020, "A
+domain-specific supercomputer for training deep neural networks"; Norrie et al. 2021).
+
+Hosts are virtual machines: a slice of more than 8 chips of v5e or v6e has 4 chips in each (v6e's
+page; ct5lp-hightpu-4t), although its racks put 8 chips into a machine, which v5e's page counts.
+
+Runtime images: cloud.google.com/tpu/docs/runtimes gives the form of the names,
+docs/supported-tpu-versions those up to 2.16.1, Google's samples 2.17.0; the endings of 2.18.0 come
+from users' scripts. v6e: the one report found says that TensorFlow 2.16.1 to 2.19 failed there.
+
+The clock follows from the peak: peak / (matrix units * 2 * side²).
 """
 
 from __future__ import annotations
@@ -15,8 +26,8 @@ import re
 
 from vit_keras.names import unknown_name
 
-# TensorFlow versions for which Google publishes runtime images.
-RUNTIME_TENSORFLOW = ("2.15.0", "2.15.1", "2.16.1", "2.17.0", "2.17.1", "2.18.0")
+# TensorFlow versions of which a runtime image was seen in use; the API lists those of a zone.
+RUNTIME_TENSORFLOW = ("2.15.0", "2.15.1", "2.16.1", "2.17.0", "2.18.0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +52,9 @@ class Generation:
       wraps_at: chips along an axis from which on its ends are linked (a torus).
       shapes: chips along each axis, of the slices there are.
       compiler_options: for libtpu's topology description.
-      image_api: ending of the runtime images' names.
+      base_image: runtime image without any TensorFlow.
+      image_family: what images' names end in from TensorFlow 2.18 on, which has two builds.
+      libtpu_init_args: compiler options of a run; they become LIBTPU_INIT_ARGS on its hosts.
     """
 
     name: str
@@ -59,8 +72,10 @@ class Generation:
     largest_host: int
     wraps_at: int
     shapes: tuple[tuple[int, ...], ...]
+    base_image: str
+    image_family: str
     compiler_options: tuple[tuple[str, str], ...] = ()
-    image_api: str = ""
+    libtpu_init_args: tuple[str, ...] = ()
 
     @property
     def clock(self) -> float:
@@ -84,100 +99,126 @@ _CUBES = (
     (8, 16, 16),
 )
 
+_OLDER, _NEWER = "-v5p-and-below", "-v5e-and-v6"
+
 GENERATIONS = {
     generation.name: generation
     for generation in (
         Generation(
-            "v2", "v2", "cores", 2, 2, 16 * _GIB, 45e12, 2, 128, 700e9, 62e9, 4, 4, 4, _V2_V3
+            name="v2",
+            prefix="v2",
+            counts="cores",
+            cores_per_chip=2,
+            replicas_per_chip=2,
+            memory=16 * _GIB,
+            peak=46e12,
+            matrix_units=2,
+            matrix_unit_side=128,
+            memory_rate=700e9,
+            link_rate=62e9,  # 496 Gbit/s
+            chips_per_host=4,
+            largest_host=4,
+            wraps_at=4,
+            shapes=_V2_V3,
+            base_image="tpu-ubuntu2204-base",
+            image_family=_OLDER,
         ),
         Generation(
-            "v3",
-            "v3",
-            "cores",
-            2,
-            2,
-            32 * _GIB,
-            123e12,
-            4,
-            128,
-            900e9,
-            82e9,
-            4,
-            4,
-            4,
-            (*_V2_V3, (16, 32), (32, 32)),
+            name="v3",
+            prefix="v3",
+            counts="cores",
+            cores_per_chip=2,
+            replicas_per_chip=2,
+            memory=32 * _GIB,
+            peak=123e12,
+            matrix_units=4,
+            matrix_unit_side=128,
+            memory_rate=900e9,
+            link_rate=82e9,  # 656 Gbit/s
+            chips_per_host=4,
+            largest_host=4,
+            wraps_at=4,
+            shapes=(*_V2_V3, (16, 32), (32, 32)),
+            base_image="tpu-ubuntu2204-base",
+            image_family=_OLDER,
         ),
         Generation(
-            "v4",
-            "v4",
-            "cores",
-            2,
-            1,
-            32 * _GIB,
-            275e12,
-            8,
-            128,
-            1228e9,
-            45e9,
-            4,
-            4,
-            4,
-            _CUBES,
-            (("chip_config_name", "megacore"),),
+            name="v4",
+            prefix="v4",
+            counts="cores",
+            cores_per_chip=2,
+            replicas_per_chip=1,
+            memory=32 * _GIB,
+            peak=275e12,
+            matrix_units=8,
+            matrix_unit_side=128,
+            memory_rate=1200e9,
+            link_rate=45e9,
+            chips_per_host=4,
+            largest_host=4,
+            wraps_at=4,
+            shapes=_CUBES,
+            base_image="tpu-ubuntu2204-base",
+            image_family=_OLDER,
+            compiler_options=(("chip_config_name", "megacore"),),
         ),
         Generation(
-            "v5e",
-            "v5litepod",
-            "chips",
-            1,
-            1,
-            16 * _GIB,
-            197e12,
-            4,
-            128,
-            819e9,
-            45e9,
-            4,
-            8,
-            16,
-            ((1, 1), (2, 2), (2, 4), *_PLANE[1:]),
-            image_api="-pjrt",
+            name="v5e",
+            prefix="v5litepod",
+            counts="chips",
+            cores_per_chip=1,
+            replicas_per_chip=1,
+            memory=16 * _GIB,
+            peak=197e12,
+            matrix_units=4,
+            matrix_unit_side=128,
+            memory_rate=819e9,
+            link_rate=45e9,
+            chips_per_host=4,
+            largest_host=8,
+            wraps_at=16,
+            shapes=((1, 1), (2, 2), (2, 4), *_PLANE[1:]),
+            base_image="v2-alpha-tpuv5-lite",
+            image_family=_NEWER,
         ),
         Generation(
-            "v5p",
-            "v5p",
-            "cores",
-            2,
-            1,
-            95 * _GIB,
-            459e12,
-            8,
-            128,
-            2765e9,
-            90e9,
-            4,
-            4,
-            4,
-            (*_CUBES, (16, 16, 16), (16, 16, 24)),
-            image_api="-pjrt",
+            name="v5p",
+            prefix="v5p",
+            counts="cores",
+            cores_per_chip=2,
+            replicas_per_chip=1,
+            memory=95 * _GIB,
+            peak=459e12,
+            matrix_units=8,
+            matrix_unit_side=128,
+            memory_rate=2765e9,
+            link_rate=90e9,
+            chips_per_host=4,
+            largest_host=4,
+            wraps_at=4,
+            shapes=(*_CUBES, (16, 16, 16), (16, 16, 24)),
+            base_image="v2-alpha-tpuv5",
+            image_family=_OLDER,
         ),
         Generation(
-            "v6e",
-            "v6e",
-            "chips",
-            1,
-            1,
-            32 * _GIB,
-            918e12,
-            4,
-            256,
-            1640e9,
-            90e9,
-            4,
-            8,
-            16,
-            ((1, 1), (2, 2), (2, 4), *_PLANE[1:]),
-            image_api="-pjrt",
+            name="v6e",
+            prefix="v6e",
+            counts="chips",
+            cores_per_chip=1,
+            replicas_per_chip=1,
+            memory=32 * _GIB,
+            peak=918e12,
+            # The page once said 4 and now says 2; 2 would mean a clock of 3.5 GHz.
+            matrix_units=4,
+            matrix_unit_side=256,
+            memory_rate=1600e9,  # earlier editions: 1640e9
+            link_rate=90e9,
+            chips_per_host=4,
+            largest_host=8,
+            wraps_at=16,
+            shapes=((1, 1), (2, 2), (2, 4), *_PLANE[1:]),
+            base_image="v2-alpha-tpuv6e",
+            image_family=_NEWER,
         ),
     )
 }
@@ -243,11 +284,12 @@ class Slice:
         return self.generation.peak / self.generation.replicas_per_chip
 
     def runtime_image(self, tensorflow: str) -> str:
-        """The runtime image for a TensorFlow version of `RUNTIME_TENSORFLOW`."""
+        """The runtime image for a TensorFlow version of `RUNTIME_TENSORFLOW` (PJRT build)."""
         if tensorflow not in RUNTIME_TENSORFLOW:
             raise unknown_name("tensorflow", tensorflow, RUNTIME_TENSORFLOW)
         pod = "-pod" if self.hosts > 1 else ""
-        return f"tpu-vm-tf-{tensorflow}{pod}{self.generation.image_api}"
+        family = self.generation.image_family if tensorflow == "2.18.0" else ""
+        return f"tpu-vm-tf-{tensorflow}{pod}-pjrt{family}"
 
     def all_reduce_seconds(self, num_bytes: float) -> float:
         """Modelled time to sum `num_bytes` a chip over the slice.

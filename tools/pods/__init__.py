@@ -1,0 +1,1 @@
+"""What tools/tpu.py is made of: renting, preparing, running, watching and returning TPU slices."""
