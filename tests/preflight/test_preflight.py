@@ -126,14 +126,29 @@ def test_suggestions_fit_and_the_fastest_is_first(report, cache):
     # A batch that the slice can't share evenly is brought to one that it can.
     config = _config(batch=67, accum_steps=4)
     suggestions = preflight.suggest(config, "v5e-8", cache=cache, progress=tried.append)
-    assert len(tried) == len(suggestions) == 2  # without and with rematerialisation
+    assert len(tried) == len(suggestions)
+    assert {s.changes.get("model.remat", False) for s in suggestions} == {False, True}
+    assert {s.report.accum_steps for s in suggestions} >= {1, 2}
     speeds = [suggestion.report.step["images_per_s"] for suggestion in suggestions]
     assert speeds == sorted(speeds, reverse=True)
     for suggestion in suggestions:
         assert suggestion.report.fits
         assert suggestion.report.memory["spare"] > 0
         assert suggestion.changes["batch"] == suggestion.report.global_batch == 64
-        assert suggestion.changes["accum_steps"] == suggestion.report.accum_steps == 1
+        assert suggestion.changes.get("accum_steps", 4) == suggestion.report.accum_steps
+
+
+def test_suggestions_for_what_does_not_fit_as_it_is(cache):
+    config = _config(batch=8 * 2**18, dtype="mixed_bfloat16")
+    assert not preflight.preflight(config, "v2-8", cache=cache).fits
+    tried = []
+    suggestions = preflight.suggest(config, "v2-8", cache=cache, progress=tried.append)
+    assert len(tried) > len(suggestions)
+    for suggestion in suggestions:
+        assert suggestion.report.fits
+        assert suggestion.report.memory["peak"] <= suggestion.report.memory["available"]
+    # The images themselves are too many.
+    assert suggestions[0].changes["batch"] == 8 * 2**17
 
 
 def test_command(tmp_path, capsys, report, cache):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
 import ml_collections
@@ -58,6 +59,7 @@ def suggest(
         for dtype in dict.fromkeys([config.optim_dtype, "bfloat16"]):
             for remat in (False, True):
                 trials: list[Suggestion] = []
+                needed = math.inf
                 for accum in _accumulations(batch // target.replicas):
                     changes = {
                         "batch": batch,
@@ -70,8 +72,11 @@ def suggest(
                     progress(", ".join(f"{k}={v}" for k, v in changes.items()))
                     report = preflight(_changed(config, changes), target, **options)
                     if not report.fits:
+                        if report.memory["needed"] >= needed:
+                            break  # what is too large isn't in the micro-batches
+                        needed = report.memory["needed"]
                         continue
-                    slower = trials and _rate(report) <= _rate(trials[-1].report)
+                    slower = bool(trials) and _rate(report) <= _rate(trials[-1].report)
                     trials.append(Suggestion(_differing(config, changes), report))
                     if slower:
                         break
