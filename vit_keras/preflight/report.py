@@ -15,6 +15,11 @@ CAVEAT = (
     "overlapped."
 )
 
+# Seconds that Google gives a spot or preemptible machine between SIGTERM and its end.
+PREEMPTION_NOTICE = 30
+# Seconds of a compiled call from which on what the host does between calls hardly counts.
+SHORT_CALL = 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -35,7 +40,8 @@ class Report:
         `needed` instead of peak and parts.
       step: None where it doesn't fit; otherwise flops and bytes a replica, cycles, compute_seconds,
         all_reduce_bytes, all_reduce_seconds, seconds, images_per_s_per_chip, images_per_s,
-        matrix_unit_share, weak_scaling_efficiency, host_images_per_s.
+        matrix_unit_share, weak_scaling_efficiency, host_images_per_s; steps_per_call and
+        call_seconds of one compiled call, which a SIGTERM waits for.
       run: total_steps, hours, chip_hours, eval_hours of the whole config; None as above.
       operations: (layer and operation, cycles, share), the ten costliest of the training step.
       versions: of what compiled it.
@@ -120,6 +126,7 @@ def _step(config: Any, target: Slice, train: Compiled) -> dict[str, float]:
     compute = train.cycles / target.generation.clock
     all_reduce = target.all_reduce_seconds(train.all_reduce_bytes)
     seconds = compute + all_reduce
+    steps_per_call = min(filter(None, (config.steps_per_loop, config.progress_every)), default=10)
     return {
         "flops": train.flops,
         "bytes_accessed": train.bytes_accessed,
@@ -133,6 +140,8 @@ def _step(config: Any, target: Slice, train: Compiled) -> dict[str, float]:
         "matrix_unit_share": train.flops / seconds / target.peak_per_replica,
         "weak_scaling_efficiency": compute / seconds,
         "host_images_per_s": config.batch / seconds / target.hosts,
+        "steps_per_call": steps_per_call,
+        "call_seconds": steps_per_call * seconds,
     }
 
 
@@ -188,6 +197,8 @@ def format_report(report: Report) -> str:
         f"matrix units      {100 * step['matrix_unit_share']:.1f} % of their peak "
         f"({step['flops']:.3g} FLOP, {step['bytes_accessed']:.3g} bytes a {unit})",
         f"weak scaling      {100 * step['weak_scaling_efficiency']:.1f} %",
+        f"compiled call     {step['steps_per_call']} steps, {step['call_seconds']:.1f} s"
+        + _call_advice(step["seconds"], step["call_seconds"]),
     ]
     if run is not None:
         lines.append(
@@ -201,6 +212,20 @@ def format_report(report: Report) -> str:
     ]
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     return "\n".join([*lines, "", f"Compiled with {versions}.", report.caveat])
+
+
+def _call_advice(step_seconds: float, call_seconds: float) -> str:
+    """What to set `steps_per_loop` to, where a call is too long or too short."""
+    if call_seconds > PREEMPTION_NOTICE:
+        fitting = max(1, int(PREEMPTION_NOTICE / 2 / step_seconds))
+        return (
+            f": longer than the {PREEMPTION_NOTICE} s between a preemption's notice and its end; "
+            f"better --config.steps_per_loop={fitting}"
+        )
+    if call_seconds < SHORT_CALL:
+        fitting = int(SHORT_CALL * 2 / step_seconds)
+        return f": short; --config.progress_every={fitting} would interrupt the chips less often"
+    return ""
 
 
 def _count(number: int, what: str) -> str:
