@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from vit_keras import compat
 from vit_keras.layers.random import seed_scope
-from vit_keras.training import replica
+from vit_keras.training import micro_batches, replica
 from vit_keras.training.loss_scale import DynamicLossScale
 from vit_keras.training.optimizers import UpdateRule, apply_update
 from vit_keras.training.parameter_settings import ParameterSettings
@@ -178,40 +178,12 @@ class TrainStep(tf.Module):
 
     def _global_gradients(self, batch, seed, all_reduce):
         """Loss and gradients (float32) of the whole batch's mean."""
-        loss, gradients = self._accumulated_gradients(batch, seed)
+        loss, gradients = micro_batches.accumulate(
+            self._gradients, batch, seed, self.parameters, self.accum_steps
+        )
         loss, *gradients = all_reduce([loss, *gradients])
         if self.loss_scale is not None:
             gradients = [g / self.loss_scale.scale for g in gradients]
-        return loss, gradients
-
-    def _accumulated_gradients(self, batch, seed):
-        """This replica's part of the sums, over its micro-batches."""
-        if self.accum_steps == 1:
-            return self._gradients(batch, seed)
-        size = next(iter(batch.values())).shape[0]
-        if size is None or size % self.accum_steps:
-            raise ValueError(
-                f"A replica's share of the batch is {size}; expected a multiple of accum_steps "
-                f"({self.accum_steps})."
-            )
-        # Reshaped here because XLA needs static sizes, which slices between tensors don't have.
-        shape = (self.accum_steps, size // self.accum_steps)
-        micro_batches = {k: tf.reshape(v, (*shape, *v.shape[1:])) for k, v in batch.items()}
-
-        def body(index, loss, gradients):
-            micro_batch = {key: value[index] for key, value in micro_batches.items()}
-            micro_seed = tf.random.experimental.stateless_fold_in(seed, index)
-            micro_loss, micro_gradients = self._gradients(micro_batch, micro_seed)
-            gradients = [g + m for g, m in zip(gradients, micro_gradients, strict=True)]
-            return index + 1, loss + micro_loss, gradients
-
-        zeros = [tf.zeros(p.shape, tf.float32) for p in self.parameters]
-        _, loss, gradients = tf.while_loop(
-            lambda index, *_: index < self.accum_steps,
-            body,
-            (tf.constant(0), tf.constant(0.0), zeros),
-            maximum_iterations=self.accum_steps,
-        )
         return loss, gradients
 
     def _gradients(self, batch, seed):
