@@ -1,13 +1,15 @@
 """The docs' table: does each model fit on each slice, and how fast should a step be?
 
-  python tools/preflight_table.py [--models S/16,B/16] [--slices v3-8,v5e-8] [--exact]
+  python tools/preflight_table.py [--models S/16,B/16] [--slices v3-8,v5e-8] [--whole_up_to=12]
 
 Training at 224 px is tpu_configs/vit_s16_i1k.py with another model (Adam with a bfloat16 first
 moment, mixup, clip), fine-tuning at 384 px tpu_configs/vit.py's recipe for ImageNet-1k (SGD).
 Batches are per replica (a chip; on v2 and v3 a core), so a larger slice has a larger global batch,
 and all slices of a generation run the same program: it is compiled once, and only the all-reduce is
-modelled for each. Models of more than 12 blocks are compiled with 2 and with 4 blocks and continued
-in a straight line, marked with ~; --exact compiles them whole, which takes many minutes each.
+modelled for each. On v5e and v6e S/16 and B/16 take a batch in two micro-batches, which is faster
+there (docs/tpu_program.md). Models are compiled with 2 and with 3 blocks and continued in a
+straight line, marked with ~; --whole_up_to=12 compiles those of up to 12 blocks whole, which takes
+minutes each.
 
 Results are cached, so the command can be stopped and started again. A compiler's estimates, never
 checked on hardware by us.
@@ -45,26 +47,30 @@ class Size:
       num_layers: its blocks.
       batch: images a replica at 224 px; a quarter of it at 384 px.
       remat: whether blocks are computed again in the backward pass.
+      micro_batches: on chips in whose fast memory tensors of half a batch stay, and those of a
+        whole one don't.
     """
 
     num_layers: int
     batch: int
     remat: bool = False
+    micro_batches: int = 1
 
 
 MODELS = {
-    "S/16": Size(12, 128),
-    "B/16": Size(12, 64),
+    "S/16": Size(12, 128, micro_batches=2),
+    "B/16": Size(12, 64, micro_batches=2),
     "L/16": Size(24, 32),
     "H/14": Size(32, 16, remat=True),
     "g/14": Size(40, 16, remat=True),
 }
+LARGE_FAST_MEMORY = ("v5e", "v6e")
+BLOCKS = (2, 3)
 SLICES = ("v3-8", "v4-8", "v5e-8", "v5e-256", "v5p-8", "v6e-8")
-MICRO_BATCHES = 2
 
 
-def make_config(model: str, pixels: int, replicas: int) -> ml_collections.ConfigDict:
-    """The experiment of a row, for `replicas` replicas."""
+def make_config(model: str, pixels: int, target: Slice) -> ml_collections.ConfigDict:
+    """The experiment of a row."""
     size = MODELS[model]
     if pixels == 224:
         config, batch = vit_s16_i1k.get_config(), size.batch
@@ -75,8 +81,9 @@ def make_config(model: str, pixels: int, replicas: int) -> ml_collections.Config
     config.model.model_name = f"ViT-{model.replace('/', '_')}"
     config.model.remat = size.remat
     config.dtype = "mixed_bfloat16"
-    config.batch = config.batch_eval = batch * replicas
-    config.accum_steps = MICRO_BATCHES
+    config.batch = config.batch_eval = batch * target.replicas
+    large = target.generation.name in LARGE_FAST_MEMORY
+    config.accum_steps = size.micro_batches if large else 1
     return config
 
 
@@ -142,7 +149,9 @@ def main() -> None:
     )
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--slices", default=",".join(SLICES))
-    parser.add_argument("--exact", action="store_true", help="compile deep models whole")
+    parser.add_argument(
+        "--whole_up_to", type=int, default=0, metavar="BLOCKS", help="compile such models whole"
+    )
     parser.add_argument("--compiler_python", help="a Python with jax and libtpu (default: this)")
     parser.add_argument("--cache_dir", help="default: $VIT_KERAS_CACHE/preflight")
     arguments = parser.parse_args()
@@ -161,17 +170,17 @@ def main() -> None:
         # The program is the same on every slice of a generation: compiled for the first of them.
         compiled_for = first.setdefault(target.generation.name, target)
         depth = MODELS[model].num_layers
-        config = make_config(model, pixels, compiled_for.replicas)
-        estimated = depth > 12 and not arguments.exact
+        config = make_config(model, pixels, compiled_for)
+        estimated = depth > arguments.whole_up_to
         if estimated:
             parts = []
-            for blocks in (2, 4):
+            for blocks in BLOCKS:
                 config.model.num_layers = blocks
                 parts.append(compile_step(config, compiled_for, cache, python))
-            compiled = continued(*parts, (2, 4), depth)
+            compiled = continued(*parts, BLOCKS, depth)
         else:
             compiled = compile_step(config, compiled_for, cache, python)
-        config = make_config(model, pixels, target.replicas)
+        config = make_config(model, pixels, target)
         report = make_report(config, target, get_workload(config), compiled, None, {})
         batch = f"{report.batch_per_replica}{', remat' if MODELS[model].remat else ''}"
         tqdm.tqdm.write(

@@ -92,6 +92,14 @@ def test_cached_by_what_determines_it(report, cache):
     assert stages == []
 
 
+def test_compiler_options_from_the_environment(report, cache, monkeypatch):
+    option = "--xla_tpu_enable_dot_strength_reduction=false"
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", option)
+    other = preflight.preflight(_config(), "v5e-8", cache=cache)
+    assert other.versions == {**report.versions, "LIBTPU_INIT_ARGS": option}
+    assert other.step["cycles"] != report.step["cycles"]
+
+
 def test_micro_batches_change_no_flops(report, cache):
     split = preflight.preflight(_config(accum_steps=4), "v5e-8", cache=cache)
     assert split.step["flops"] == report.step["flops"]

@@ -60,7 +60,9 @@ class CompilerError(ValueError):
 
 
 def compiler_versions(python: str | None = None) -> dict[str, str]:
-    """The versions of jax, jaxlib and libtpu.
+    """The versions of jax, jaxlib and libtpu, and the options in LIBTPU_INIT_ARGS if there are any.
+
+    The compiler reads them from the environment, here as on a TPU host.
 
     Raises:
       CompilerError: where they aren't installed; says how to install them.
@@ -77,7 +79,10 @@ def compiler_versions(python: str | None = None) -> dict[str, str]:
         raise CompilerError(f"{python!r} can't be started: {error}. {HOW_TO_INSTALL}") from error
     if done.returncode:
         raise CompilerError(HOW_TO_INSTALL)
-    return json.loads(done.stdout)
+    versions = json.loads(done.stdout)
+    if options := os.environ.get("LIBTPU_INIT_ARGS", "").strip():
+        versions["LIBTPU_INIT_ARGS"] = options
+    return versions
 
 
 def compile_for(

@@ -15,7 +15,9 @@ from vit_keras.data import presets
 from vit_keras.data.normalize import normalize_image
 from vit_keras.layers import target
 from vit_keras.preflight.workload import Workload, to_compile
-from vit_keras.training import config_defaults, contrastive, experiment, losses
+from vit_keras.training import config_defaults, contrastive, losses
+from vit_keras.training.build_model import build_model, build_teacher, is_two_towers
+from vit_keras.training.build_train_step import build_train_step
 from vit_keras.training.evaluators import ClassificationEvaluator
 from vit_keras.training.train_step import TrainStep
 from vit_keras.two_towers import image_embeddings
@@ -53,9 +55,9 @@ def lower(config: ml_collections.ConfigDict, workload: Workload, replicas: int) 
     """
     config = to_compile(config_defaults.complete(config))
     check_batches(config, replicas)
-    model = experiment.build_model(config, workload.classes)
-    two_towers = experiment.is_two_towers(model)
-    step = experiment.build_train_step(
+    model = build_model(config, workload.classes)
+    two_towers = is_two_towers(model)
+    step = build_train_step(
         config,
         model,
         workload.classes,
@@ -77,7 +79,7 @@ def lower(config: ml_collections.ConfigDict, workload: Workload, replicas: int) 
 def _teacher(config: ml_collections.ConfigDict, classes: int) -> keras.Model | None:
     """The teacher, with fresh weights where its file isn't here."""
     if config.teacher is None or os.path.exists(config.teacher):
-        return experiment.build_teacher(config, classes)
+        return build_teacher(config, classes)
     if config.teacher_model is None:
         raise ValueError(
             f"config.teacher is {config.teacher!r}, which isn't a file here; say what model it is: "
