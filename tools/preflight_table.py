@@ -7,7 +7,7 @@ moment, mixup, clip), fine-tuning at 384 px tpu_configs/vit.py's recipe for Imag
 Batches are per replica (a chip; on v2 and v3 a core), so a larger slice has a larger global batch,
 and all slices of a generation run the same program: it is compiled once, and only the all-reduce is
 modelled for each. On v5e and v6e S/16 and B/16 take a batch in two micro-batches, which is faster
-there (docs/tpu_program.md). Models are compiled with 2 and with 3 blocks and continued in a
+there (docs/tpu_program.md). Models are compiled with 1 and with 2 blocks and continued in a
 straight line, marked with ~; --whole_up_to=12 compiles those of up to 12 blocks whole, which takes
 minutes each.
 
@@ -65,7 +65,7 @@ MODELS = {
     "g/14": Size(40, 16, remat=True),
 }
 LARGE_FAST_MEMORY = ("v5e", "v6e")
-BLOCKS = (2, 3)
+BLOCKS = (1, 2)
 SLICES = ("v3-8", "v4-8", "v5e-8", "v5e-256", "v5p-8", "v6e-8")
 
 
