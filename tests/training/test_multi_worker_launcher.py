@@ -83,9 +83,11 @@ def test_mistake_is_not_tried_again(tmp_path):
 def test_hanging_worker_ends_all(tmp_path, how):
     script = f"""
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+ready = count.with_name("ready")  # in the first start worker 0 comes to step 9, however slow it is
+while index == 1 and not ready.exists(): step(3); time.sleep(0.02)
 step(3)
 if index == 1: {how}
-while True: step(9); time.sleep(0.02)
+while True: step(9); ready.touch(); time.sleep(0.02)
 """
     code, output = run(tmp_path, script, "--workers=2", "--hang-seconds=3", "--max-restarts=0")
     assert code == 1
