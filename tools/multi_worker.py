@@ -24,6 +24,7 @@ Exit codes: 0 finished; 2 a mistake in the command or config, said in one messag
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -80,6 +81,7 @@ class Worker:
             preexec_fn=_end_with_parent,
         )
         os.set_blocking(self.process.stdout.fileno(), False)
+        self.step = 0  # the last that it is known to have finished
         self._rest, self._bar = b"", -BAR_SECONDS
         _say(f"Worker {index} is process {self.process.pid}.")
 
@@ -88,13 +90,11 @@ class Worker:
         """Exit code, negative for a signal; None while it runs."""
         return self.process.poll()
 
-    @property
-    def step(self) -> int:
-        """The last step that it is known to have finished; 0 before any."""
-        try:
-            return int(self.progress_file.read_text())
-        except (FileNotFoundError, ValueError):  # not yet, or just being written
-            return 0
+    def look(self) -> None:
+        """Sees how far it is."""
+        # Not there yet, or just being written, or killed while it wrote.
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            self.step = int(self.progress_file.read_text())
 
     @property
     def idle(self) -> float:
@@ -188,6 +188,8 @@ class Launcher:
                 selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
             left = set(self.workers)
             while left:
+                for worker in left:
+                    worker.look()
                 if selector.get_map():
                     for key, _ in selector.select(timeout=0.2):
                         if not key.data.forward_output():
@@ -220,6 +222,7 @@ class Launcher:
                     for worker in left:
                         worker.signal(signal.SIGKILL)
         for worker in self.workers:  # what was written between the last look and the end
+            worker.look()
             worker.forward_output()
             worker.process.stdout.close()
         codes = {worker.code for worker in self.workers}

@@ -72,6 +72,19 @@ def test_gives_up_without_progress(tmp_path):
     assert "Given up: 2 starts in a row ended without coming further than step 2." in output
 
 
+def test_killed_while_it_writes_its_progress(tmp_path):
+    script = """
+step(5)
+time.sleep(1.0)
+open(os.environ["VIT_KERAS_PROGRESS_FILE"], "w").close()
+sys.exit(1)
+"""
+    code, output = run(tmp_path, script, "--workers=1", "--max-restarts=0")
+    assert code == 1
+    assert "All workers have ended after step 5; starting again" in output
+    assert "1 starts in a row ended without coming further than step 5." in output
+
+
 def test_mistake_is_not_tried_again(tmp_path):
     code, _ = run(tmp_path, "sys.exit(2)", "--workers=2")
     assert code == 2
