@@ -142,19 +142,25 @@ def step_program(row: Row, replicas: int, num_layers: int | None = None) -> byte
     return lower_train_step(step, specs, replicas)
 
 
-def our_costs(
-    program: bytes, row: Row, target: Slice, compiler_python: str, options: dict[str, str]
+def program_costs(
+    whose: str,
+    program: bytes,
+    target: Slice,
+    compiler_python: str,
+    options: dict[str, str] | None,
+    micro_batches: int = 1,
 ) -> tuple[float, float]:
-    """Million cycles and GB of temporaries of `step_program`.
+    """Million cycles and GB of temporaries of a step lowered from TensorFlow.
 
     Raises:
-      ValueError: where it doesn't fit.
+      ValueError: where it doesn't fit; says `whose` it is.
     """
     compiled = compile_for(
-        program, target, compiler_python, loop_trips=row.micro_batches, options=options
+        program, target, compiler_python, loop_trips=micro_batches, options=options
     )
     if not compiled.fits:
-        raise ValueError(f"Ours needs {compiled.memory_needed / 1e9:.2f} GB, more than there is.")
+        needed = compiled.memory_needed / 1e9
+        raise ValueError(f"{whose} needs {needed:.2f} GB, more than there is.")
     return compiled.cycles / 1e6, compiled.temporaries / 1e9
 
 
@@ -215,17 +221,11 @@ def peer_costs(
         if done.returncode:
             words = "\n".join(done.stderr.strip().splitlines()[-5:])
             raise ValueError(f"{peer} failed under {python}:\n{words}")
-        if peer == "big_vision":
-            cycles = read_costs((folder / "optimised.txt").read_text(encoding="utf-8")).cycles
-            temporaries = json.loads((folder / "result.json").read_text())["temporaries"]
-        else:
+        if peer != "big_vision":
             program = (folder / "program.pb").read_bytes()
-            compiled = compile_for(program, target, compiler_python, options=options)
-            if not compiled.fits:
-                raise ValueError(
-                    f"{peer} needs {compiled.memory_needed / 1e9:.2f} GB, more than there is."
-                )
-            cycles, temporaries = compiled.cycles, compiled.temporaries
+            return program_costs(peer, program, target, compiler_python, options)
+        cycles = read_costs((folder / "optimised.txt").read_text(encoding="utf-8")).cycles
+        temporaries = json.loads((folder / "result.json").read_text())["temporaries"]
     return cycles / 1e6, temporaries / 1e9
 
 
@@ -287,7 +287,14 @@ def main() -> None:
         halves = f", {row.micro_batches} micro-batches" if row.micro_batches > 1 else ""
         cycles = None  # ours without the row's options, which peers are compared with
         for own in ([], row.options) if row.options and not options else ([],):
-            costs = our_costs(program, row, target, compiler_python, {**options, **_pairs(own)})
+            costs = program_costs(
+                "ours",
+                program,
+                target,
+                compiler_python,
+                {**options, **_pairs(own)},
+                row.micro_batches,
+            )
             cycles = cycles or costs[0]
             verdict = f"{row.goal:g} {'reached' if costs[0] <= row.goal else 'not reached'}"
             verdict = f"cut to {arguments.num_layers} blocks" if arguments.num_layers else verdict

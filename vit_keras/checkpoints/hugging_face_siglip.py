@@ -21,6 +21,7 @@ from vit_keras.checkpoints.state_dict import (
     Entry,
     StateDict,
     attention,
+    block,
     dense,
     mlp,
     norm,
@@ -42,20 +43,17 @@ def _encoder_entries(ours: str, theirs: str, num_layers: int, heads: int) -> lis
     """The blocks of either tower; `ours` is the canonical name of what holds them."""
     entries = []
     for index in range(num_layers):
-        block, layer = f"{ours}/encoderblock_{index}", f"{theirs}encoder.layers.{index}"
-        entries += [
-            *norm(f"{block}/LayerNorm_0", f"{layer}.layer_norm1"),
-            *attention(
-                f"{block}/MultiHeadDotProductAttention_0",
-                heads,
-                f"{layer}.self_attn.out_proj",
-                separate={
-                    part: f"{layer}.self_attn.{part[0]}_proj" for part in ("query", "key", "value")
-                },
-            ),
-            *norm(f"{block}/LayerNorm_1", f"{layer}.layer_norm2"),
-            *mlp(f"{block}/MlpBlock_0", f"{layer}.mlp.fc1", f"{layer}.mlp.fc2"),
-        ]
+        layer = f"{theirs}encoder.layers.{index}"
+        entries += block(
+            f"{ours}/encoderblock_{index}",
+            heads,
+            (f"{layer}.layer_norm1", f"{layer}.layer_norm2"),
+            f"{layer}.self_attn.out_proj",
+            (f"{layer}.mlp.fc1", f"{layer}.mlp.fc2"),
+            separate={
+                part: f"{layer}.self_attn.{part[0]}_proj" for part in ("query", "key", "value")
+            },
+        )
     return entries
 
 

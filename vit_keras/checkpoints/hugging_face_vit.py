@@ -20,11 +20,10 @@ from vit_keras.checkpoints.state_dict import (
     CanonicalState,
     Entry,
     StateDict,
-    attention,
+    block,
     blocks,
     class_position_in_front,
     dense,
-    mlp,
     norm,
 )
 from vit_keras.models.config import ViTConfig
@@ -53,20 +52,16 @@ def _vit_entries(
     ]
     for index, ours in blocks(num_layers):
         theirs = f"{base}encoder.layer.{index}"
-        entries += [
-            *norm(f"{ours}/LayerNorm_0", f"{theirs}.layernorm_before"),
-            *attention(
-                f"{ours}/MultiHeadDotProductAttention_0",
-                heads,
-                f"{theirs}.attention.output.dense",
-                separate={
-                    part: f"{theirs}.attention.attention.{part}"
-                    for part in ("query", "key", "value")
-                },
-            ),
-            *norm(f"{ours}/LayerNorm_1", f"{theirs}.layernorm_after"),
-            *mlp(f"{ours}/MlpBlock_0", f"{theirs}.intermediate.dense", f"{theirs}.output.dense"),
-        ]
+        entries += block(
+            ours,
+            heads,
+            (f"{theirs}.layernorm_before", f"{theirs}.layernorm_after"),
+            f"{theirs}.attention.output.dense",
+            (f"{theirs}.intermediate.dense", f"{theirs}.output.dense"),
+            separate={
+                part: f"{theirs}.attention.attention.{part}" for part in ("query", "key", "value")
+            },
+        )
     if not qkv_bias:
         entries = [entry for entry in entries if entry.layout != "heads_bias"]
     if pooler:
@@ -109,9 +104,9 @@ def read_vit(state: StateDict, facts: Mapping[str, Any]) -> tuple[ViTConfig, Can
     file = CanonicalState(state, entries, NOT_PARAMETERS)
     if not facts["qkv_bias"]:  # a bias of zeros computes the same
         shape = (config.num_heads, config.hidden_size // config.num_heads)
-        for _, block in blocks(config.num_layers):
+        for _, ours in blocks(config.num_layers):
             for part in ("query", "key", "value"):
-                file.add_zeros(f"{block}/MultiHeadDotProductAttention_0/{part}/bias", shape)
+                file.add_zeros(f"{ours}/MultiHeadDotProductAttention_0/{part}/bias", shape)
     return config, file
 
 

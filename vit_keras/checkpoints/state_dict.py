@@ -138,6 +138,41 @@ def attention(
     return entries
 
 
+def block(
+    canonical: str,
+    heads: int,
+    norms: tuple[str, str],
+    out: str,
+    denses: tuple[str, str],
+    *,
+    fused: str = "",
+    separate: Mapping[str, str] = {},
+) -> list[Entry]:
+    """A block: attention and MLP, each after a LayerNorm.
+
+    Args:
+      canonical: our name of it.
+      heads: how many.
+      norms: state names of the norm before attention and of that before the MLP.
+      out: of attention's output projection.
+      denses: of the MLP's two layers.
+      fused: see `attention`.
+      separate: see `attention`.
+    """
+    return [
+        *norm(f"{canonical}/LayerNorm_0", norms[0]),
+        *attention(
+            f"{canonical}/MultiHeadDotProductAttention_0",
+            heads,
+            out,
+            fused=fused,
+            separate=separate,
+        ),
+        *norm(f"{canonical}/LayerNorm_1", norms[1]),
+        *mlp(f"{canonical}/MlpBlock_0", *denses),
+    ]
+
+
 # Files of state dicts
 
 

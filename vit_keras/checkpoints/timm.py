@@ -23,6 +23,7 @@ from vit_keras.checkpoints.state_dict import (
     Entry,
     StateDict,
     attention,
+    block,
     blocks,
     dense,
     fill,
@@ -97,10 +98,10 @@ def from_timm(
     config, entries, layer_scale = _read_facts(state, num_heads, stored_image_size)
     config = config.replace(approximate_gelu=approximate_gelu)
     file = CanonicalState(state, entries)
-    for block in _blocks_without_bias(state, config):
+    for ours in _blocks_without_bias(state, config):
         shape = (config.num_heads, config.hidden_size // config.num_heads)
         for part in ("query", "key", "value"):  # a bias of zeros computes the same
-            file.add_zeros(f"{block}/MultiHeadDotProductAttention_0/{part}/bias", shape)
+            file.add_zeros(f"{ours}/MultiHeadDotProductAttention_0/{part}/bias", shape)
     stored = config
     ignore = set()
     if reset_head or classes not in (None, config.classes):
@@ -201,17 +202,14 @@ def _entries(
         entries.append(Entry("cls", "cls_token"))
     for index, ours in blocks(num_layers):
         theirs = f"blocks.{index}"
-        entries += [
-            *norm(f"{ours}/LayerNorm_0", f"{theirs}.norm1"),
-            *attention(
-                f"{ours}/MultiHeadDotProductAttention_0",
-                heads,
-                f"{theirs}.attn.proj",
-                fused=f"{theirs}.attn.qkv.",
-            ),
-            *norm(f"{ours}/LayerNorm_1", f"{theirs}.norm2"),
-            *mlp(f"{ours}/MlpBlock_0", f"{theirs}.mlp.fc1", f"{theirs}.mlp.fc2"),
-        ]
+        entries += block(
+            ours,
+            heads,
+            (f"{theirs}.norm1", f"{theirs}.norm2"),
+            f"{theirs}.attn.proj",
+            (f"{theirs}.mlp.fc1", f"{theirs}.mlp.fc2"),
+            fused=f"{theirs}.attn.qkv.",
+        )
         if layer_scale:
             entries += [
                 Entry(f"{ours}/LayerScale_0/gamma", f"{theirs}.ls1.gamma"),
@@ -333,7 +331,7 @@ def _usual_heads(state: StateDict, width: int, mlp_dim: int, depth: int) -> int:
 def _blocks_without_bias(state: StateDict, config: ViTConfig) -> list[str]:
     if "blocks.0.attn.qkv.bias" in state.specs:
         return []
-    return [block for _, block in blocks(config.num_layers)]
+    return [ours for _, ours in blocks(config.num_layers)]
 
 
 def _shape(state: StateDict, name: str, ndim: int) -> tuple[int, ...]:

@@ -62,18 +62,14 @@ def accumulate(
 
 
 def _in_a_loop(part, parameters, parts: int) -> Gradients:
-    def body(index, loss, sums):
-        more_loss, more = part(index)
-        return index + 1, loss + more_loss, [a + b for a, b in zip(sums, more, strict=True)]
-
-    zeros = [tf.zeros(p.shape, tf.float32) for p in parameters]
-    _, loss, sums = tf.while_loop(
-        lambda index, *_: index < parts,
-        body,
-        (tf.constant(0), tf.constant(0.0), zeros),
+    zeros = tf.constant(0.0), [tf.zeros(p.shape, tf.float32) for p in parameters]
+    _, total = tf.while_loop(
+        lambda index, _: index < parts,
+        lambda index, total: (index + 1, _add(total, part(index))),
+        (tf.constant(0), zeros),
         maximum_iterations=parts,
     )
-    return loss, sums
+    return total
 
 
 def _in_line(part, parameters, parts: int) -> Gradients:
@@ -90,6 +86,9 @@ def _in_line(part, parameters, parts: int) -> Gradients:
         loss, index, *rest = xla.optimization_barrier(loss, tf.constant(number), *sums, *weights)
         sums, weights = rest[: len(sums)], rest[len(sums) :]
         replica.assign(parameters, weights)
-        more_loss, more = part(index)
-        loss, sums = loss + more_loss, [a + b for a, b in zip(sums, more, strict=True)]
+        loss, sums = _add((loss, sums), part(index))
     return loss, sums
+
+
+def _add(total: Gradients, more: Gradients) -> Gradients:
+    return total[0] + more[0], [a + b for a, b in zip(total[1], more[1], strict=True)]
