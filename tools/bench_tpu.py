@@ -48,6 +48,7 @@ from vit_keras.preflight.lowering import lower_train_step
 from vit_keras.slices import Slice, get_slice
 from vit_keras.training import losses, parameter_settings, schedules, tasks
 from vit_keras.training.optimizers import get_rule
+from vit_keras.training.pruning import prune_last_block
 from vit_keras.training.train_step import TrainStep
 
 PEERS = ("keras_hub", "plain_keras", "vit_keras_0_2_0", "big_vision")
@@ -123,6 +124,7 @@ def step_program(row: Row, replicas: int, num_layers: int | None = None) -> byte
     """The workload's training step, lowered for one of `replicas`."""
     facts = {"image_size": 224, "classes": 1000, "num_layers": num_layers}
     model = build(variant_config(row.variant, **facts), dtype="mixed_bfloat16", name="vit")
+    prune_last_block(model)  # as training does
     named = vit_keras.checkpoints.named_weights(model)
     step = TrainStep(
         model,

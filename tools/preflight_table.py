@@ -6,8 +6,8 @@ Training at 224 px is tpu_configs/vit_s16_i1k.py with another model (Adam with a
 moment, mixup, clip), fine-tuning at 384 px tpu_configs/vit.py's recipe for ImageNet-1k (SGD).
 Batches are per replica (a chip; on v2 and v3 a core), so a larger slice has a larger global batch,
 and all slices of a generation run the same program: it is compiled once, and only the all-reduce is
-modelled for each. On v5e and v6e S/16 and B/16 take a batch in two micro-batches, which is faster
-there (docs/tpu_program.md). Models are compiled with 1 and with 2 blocks and continued in a
+modelled for each. On v5e and v6e S/16, B/16 and L/16 take a batch in two micro-batches, which is
+faster there (docs/tpu_program.md). Models are compiled with 1 and with 2 blocks and continued in a
 straight line, marked with ~; --whole_up_to=12 compiles those of up to 12 blocks whole, which takes
 minutes each.
 
@@ -60,7 +60,7 @@ class Size:
 MODELS = {
     "S/16": Size(12, 128, micro_batches=2),
     "B/16": Size(12, 64, micro_batches=2),
-    "L/16": Size(24, 32),
+    "L/16": Size(24, 32, micro_batches=2),
     "H/14": Size(32, 16, remat=True),
     "g/14": Size(40, 16, remat=True),
 }

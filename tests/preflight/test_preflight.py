@@ -54,8 +54,9 @@ def test_figures_hang_together(report):
     import vit_keras
 
     model = vit_keras.create_model("mu/16", image_size=64, classes=10)
-    # The gradients in float32, and the loss.
-    assert report.step["all_reduce_bytes"] == 4 * (model.count_params() + 1)
+    # The gradients in float32, the loss, and each gradient's sum of squares.
+    numbers = model.count_params() + 1 + len(model.trainable_weights)
+    assert report.step["all_reduce_bytes"] == 4 * numbers
     # Weights in float32, momentum in bfloat16, and a batch of uint8.
     assert report.memory["arguments"] >= 6 * model.count_params() + 8 * 64 * 64 * 3
     assert report.fits
@@ -71,8 +72,8 @@ def test_figures_hang_together(report):
     assert any("encoderblock_0" in name for name, _, _ in report.operations)
 
 
-def test_flops_of_a_step(report):
-    tokens, images = 17, 8
+def test_flops_of_a_step(report, cache):
+    tokens, images, heads = 17, 8, 2
     kernels = 4 * 32 * 32 + 2 * 32 * 128
     attention = 2 * tokens * 32
     block = 2 * tokens * (kernels + attention)
@@ -80,7 +81,11 @@ def test_flops_of_a_step(report):
     # Backward is twice forward, but no gradient of the images is needed; and the gradient of the
     # softmax has a product of its own.
     softmax = 2 * tokens * 32
-    assert report.step["flops"] == images * (3 * block + softmax + 2 * patches + 3 * head)
+    whole = preflight.preflight(_config(prune_last_block=False), "v5e-8", cache=cache)
+    assert whole.step["flops"] == images * (3 * block + softmax + 2 * patches + 3 * head)
+    # All kernels for one token; scores and mean for each head at full width; the keys' bias.
+    pruned = 2 * kernels + 2 * heads * 2 * tokens * 32 + 2 * 32
+    assert report.step["flops"] == images * (3 * (pruned + head) + 2 * patches)
 
 
 def test_cached_by_what_determines_it(report, cache):

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from tiny_training import make_batches, make_step, names, run_steps, tiny_model
 
-from vit_keras.training import get_strategy
+from vit_keras.training import get_strategy, replica
 from vit_keras.training.optimizers import SGD
 from vit_keras.training.parameter_settings import make_settings
 from vit_keras.training.schedules import Schedule
@@ -185,7 +185,11 @@ def test_xla_compiles_the_same_step():
         reduced.append(len(tensors))
         return [tf.identity(tensor) for tensor in tensors]
 
-    compiled = tf.function(lambda batch: step(batch, all_reduce), jit_compile=True)
+    def run(batch):
+        with replica.compiled_for(2, all_reduce):
+            step(batch)
+
+    compiled = tf.function(run, jit_compile=True)
     for image, label in zip(*make_batches(3), strict=True):
         compiled({"image": tf.constant(image), "label": tf.constant(label)})
     assert reduced == [1 + len(step.parameters)]  # one all-reduce: the loss and every gradient

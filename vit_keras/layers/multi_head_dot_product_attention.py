@@ -71,29 +71,53 @@ class MultiHeadDotProductAttention(keras.layers.Layer):
         Returns:
           (batch, t, D), and with `return_attention_weights` also (batch, heads, t, s).
         """
-        dtype = query.dtype
         value = query if value is None else value
-
         q = products.dense("btd,dhk->bthk", query, self.query_kernel, self.query_bias)
-        k = products.dense("btd,dhk->bthk", value, self.key_kernel, self.key_bias)
-        v = products.dense("btd,dhk->bthk", value, self.value_kernel, self.value_bias)
-        head_size = int(self.query_kernel.shape[-1])
-        q = q * tf.cast(head_size**-0.5, dtype)
-        weights = None
-        if attention_mask is None and not return_attention_weights and not self._drops(training):
-            x = products.attend(q, k, v)
+        q = q * tf.cast(int(self.query_kernel.shape[-1]) ** -0.5, q.dtype)
+        if query.shape[1] == 1:
+            x, weights = self._attend_from_one(q, value, attention_mask, training)
         else:
-            scores = tf.einsum("bthk,bshk->bhts", q, k)
-            if attention_mask is not None:
-                # Finite in every dtype, so that a row without any value is uniform, not NaN.
-                scores = tf.where(attention_mask[:, None, None], scores, scores.dtype.min)
-            weights = self.dropout(tf.nn.softmax(scores), training=training)
-            x = tf.einsum("bhts,bshk->bthk", weights, v)
+            x, weights = self._attend(q, value, attention_mask, training, return_attention_weights)
         x = products.dense("bthk,hkd->btd", x, self.out_kernel, self.out_bias)
         return (x, weights) if return_attention_weights else x
 
-    def _drops(self, training) -> bool:
-        return bool(training) and self.dropout.rate > 0.0
+    def _attend(self, q, value, attention_mask, training, return_attention_weights):
+        """From q (batch, t, heads, size) to the same shape, and the weights where asked for."""
+        k = products.dense("btd,dhk->bthk", value, self.key_kernel, self.key_bias)
+        v = products.dense("btd,dhk->bthk", value, self.value_kernel, self.value_bias)
+        drops = bool(training) and self.dropout.rate > 0.0
+        if attention_mask is None and not return_attention_weights and not drops:
+            return products.attend(q, k, v), None
+        scores = tf.einsum("bthk,bshk->bhts", q, k)
+        weights = self._weights(scores, attention_mask, training)
+        return tf.einsum("bhts,bshk->bthk", weights, v), weights
+
+    def _attend_from_one(self, q, value, attention_mask, training):
+        """As `_attend` for t = 1, without making keys and values.
+
+        `q (W x)` is `(q W) x`, and `sum(weights * (W x))` is `W sum(weights * x)`: with one query
+        that is a product with W for each image instead of one for each of its s tokens.
+        """
+        kernel, bias, value_kernel, value_bias = (
+            tf.cast(weight, q.dtype)
+            for weight in (self.key_kernel, self.key_bias, self.value_kernel, self.value_bias)
+        )
+        q = q[:, 0]
+        probe = tf.einsum("bhk,dhk->bhd", q, kernel)
+        scores = tf.einsum("bhd,bsd->bhs", probe, value)
+        scores += tf.einsum("bhk,hk->bh", q, bias)[..., None]
+        weights = self._weights(scores[:, :, None], attention_mask, training)
+        mean = tf.einsum("bhs,bsd->bhd", weights[:, :, 0], value)
+        x = tf.einsum("bhd,dhk->bhk", mean, value_kernel)
+        # The weights' sum is not 1 where some are dropped.
+        x += tf.reduce_sum(weights, axis=-1) * value_bias
+        return x[:, None], weights
+
+    def _weights(self, scores, attention_mask, training):
+        if attention_mask is not None:
+            # Finite in every dtype, so that a row without any value is uniform, not NaN.
+            scores = tf.where(attention_mask[:, None, None], scores, scores.dtype.min)
+        return self.dropout(tf.nn.softmax(scores), training=training)
 
     def get_config(self):
         """The constructor's arguments."""

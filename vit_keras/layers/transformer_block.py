@@ -13,6 +13,8 @@ from vit_keras.layers.multi_head_dot_product_attention import MultiHeadDotProduc
 from vit_keras.layers.stateless_dropout import StatelessDropout
 from vit_keras.layers.stochastic_depth import StochasticDepth
 
+_TOKENS = {None: slice(None), "first": slice(0, 1), "last": slice(-1, None)}
+
 
 @keras.saving.register_keras_serializable(package="vit_keras")
 class TransformerBlock(keras.layers.Layer):
@@ -29,6 +31,9 @@ class TransformerBlock(keras.layers.Layer):
       layer_scale: initial value of a LayerScale on each branch; None for no LayerScale.
       remat: keep only the block's input for the backward pass and compute the block again there,
         which trades time for memory.
+      read_token: "first" or "last" where nothing but that token's output is read: in training the
+        block then computes queries, MLP and output of that token alone, with the same result (keys
+        and values are still all tokens'). None: all are read.
       approximate_gelu: whether the MLP's gelu is the tanh approximation.
       epsilon: of the norms.
     """
@@ -42,11 +47,14 @@ class TransformerBlock(keras.layers.Layer):
         stochastic_depth: float = 0.0,
         layer_scale: float | None = None,
         remat: bool = False,
+        read_token: str | None = None,
         approximate_gelu: bool = True,
         epsilon: float = 1e-6,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if read_token not in _TOKENS:
+            raise ValueError(f"read_token is {read_token!r}; expected one of {list(_TOKENS)}.")
         self.num_heads = num_heads
         self.mlp_dim = mlp_dim
         self.dropout = dropout
@@ -54,6 +62,7 @@ class TransformerBlock(keras.layers.Layer):
         self.stochastic_depth = stochastic_depth
         self.layer_scale = layer_scale
         self.remat = remat
+        self.read_token = read_token
         self.approximate_gelu = approximate_gelu
         self.epsilon = epsilon
 
@@ -97,7 +106,8 @@ class TransformerBlock(keras.layers.Layer):
           return_attention_weights: also return the attention weights.
 
         Returns:
-          (batch, n, D), and with `return_attention_weights` also (batch, heads, n, n).
+          (batch, n, D), and with `return_attention_weights` also (batch, heads, n, n). In training
+          with `read_token` (batch, 1, D) and (batch, heads, 1, n).
         """
         if not (self.remat and training) or return_attention_weights:
             return self._encode(tokens, training, return_attention_weights)
@@ -111,8 +121,11 @@ class TransformerBlock(keras.layers.Layer):
         return tf.recompute_grad(encode)(tokens)
 
     def _encode(self, tokens, training, return_attention_weights):
+        read = _TOKENS[self.read_token if training else None]
+        x = self.attention_norm(tokens)
         x = self.attention(
-            self.attention_norm(tokens),
+            x[:, read],
+            x,
             training=training,
             return_attention_weights=return_attention_weights,
         )
@@ -120,7 +133,7 @@ class TransformerBlock(keras.layers.Layer):
         x = self.attention_output_dropout(x, training=training)
         if self.layer_scale is not None:
             x = self.attention_scale(x)
-        tokens = tokens + self.attention_drop_path(x, training=training)
+        tokens = tokens[:, read] + self.attention_drop_path(x, training=training)
 
         x = self.mlp(self.mlp_norm(tokens), training=training)
         if self.layer_scale is not None:
@@ -139,6 +152,7 @@ class TransformerBlock(keras.layers.Layer):
             "stochastic_depth": self.stochastic_depth,
             "layer_scale": self.layer_scale,
             "remat": self.remat,
+            "read_token": self.read_token,
             "approximate_gelu": self.approximate_gelu,
             "epsilon": self.epsilon,
         }

@@ -15,7 +15,7 @@ from vit_keras.data import presets
 from vit_keras.data.normalize import normalize_image
 from vit_keras.layers import target
 from vit_keras.preflight.workload import Workload, to_compile
-from vit_keras.training import config_defaults, contrastive, losses
+from vit_keras.training import config_defaults, losses, replica
 from vit_keras.training.build_model import build_model, build_teacher, is_two_towers
 from vit_keras.training.build_train_step import build_train_step
 from vit_keras.training.evaluators import ClassificationEvaluator
@@ -140,10 +140,8 @@ def lower_train_step(step: TrainStep, specs: dict[str, tf.TensorSpec], replicas:
         ]
 
     def run(batch):
-        if replicas == 1:
+        with replica.compiled_for(replicas, all_reduce):
             return step(batch)
-        with contrastive.gathering(replicas, all_reduce):
-            return step(batch, all_reduce=all_reduce)
 
     return _lower(run, specs)
 

@@ -14,6 +14,7 @@ from vit_keras.training.flexible import at_patch_size
 from vit_keras.training.loss_scale import DynamicLossScale
 from vit_keras.training.mixing_step import make_mixing
 from vit_keras.training.optimizers import get_rule
+from vit_keras.training.pruning import prune_last_block
 from vit_keras.training.sharpness import SharpnessAware
 from vit_keras.training.train_step import TrainStep
 
@@ -64,6 +65,8 @@ def build_train_step(
             teacher=teacher,
             temperature=config.teacher_temperature,
         )
+    if config.prune_last_block:
+        prune_last_block(model)
     return TrainStep(
         model,
         named,

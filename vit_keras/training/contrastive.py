@@ -2,57 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
-
 import tensorflow as tf
 
-AllReduce = Callable[[list[tf.Tensor]], list[tf.Tensor]]
-_current = threading.local()
-
-
-@contextlib.contextmanager
-def gathering(replicas: int, all_reduce: AllReduce) -> Iterator[None]:
-    """Makes `gather_replicas` work where no strategy does, in a program that is only compiled.
-
-    The program is that of the first of `replicas`. Rows are gathered by summing what each replica
-    has in its own place, which moves about twice the bytes of a proper gather.
-    """
-    _current.scope = (replicas, all_reduce)
-    try:
-        yield
-    finally:
-        _current.scope = None
-
-
-def gather_replicas(embeddings: tf.Tensor) -> tf.Tensor:
-    """All replicas' rows, (batch, width) -> (global batch, width), differentiable."""
-    scope = getattr(_current, "scope", None)
-    if scope is not None:
-        return _gather_by_sum(embeddings, *scope)
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
-        return embeddings
-    return context.all_gather(embeddings, axis=0)
-
-
-def _gather_by_sum(embeddings: tf.Tensor, replicas: int, all_reduce: AllReduce) -> tf.Tensor:
-    batch = embeddings.shape[0]
-
-    @tf.custom_gradient
-    def gather(rows):
-        own = tf.pad(rows, [[0, batch * (replicas - 1)], [0, 0]])
-        return all_reduce([own])[0], lambda upstream: all_reduce([upstream])[0][:batch]
-
-    return gather(embeddings)
+from vit_keras.training import replica
 
 
 def _own_columns(batch: int, global_batch: int) -> tf.Tensor:
     """Which column of the gathered batch each own row pairs with: (batch, global) one-hot."""
-    context = tf.distribute.get_replica_context()
-    replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
-    return tf.one_hot(tf.range(batch) + replica * batch, global_batch)
+    return tf.one_hot(tf.range(batch) + replica.replica_id() * batch, global_batch)
 
 
 def softmax_contrastive(
@@ -67,7 +24,10 @@ def softmax_contrastive(
     """
     image_embeddings = tf.cast(image_embeddings, tf.float32)
     text_embeddings = tf.cast(text_embeddings, tf.float32)
-    all_images, all_texts = gather_replicas(image_embeddings), gather_replicas(text_embeddings)
+    all_images, all_texts = (
+        replica.gather_over_replicas(image_embeddings),
+        replica.gather_over_replicas(text_embeddings),
+    )
     image_logits = scale * tf.matmul(image_embeddings, all_texts, transpose_b=True)
     text_logits = scale * tf.matmul(text_embeddings, all_images, transpose_b=True)
     pairs = _own_columns(tf.shape(image_logits)[0], tf.shape(image_logits)[1])
@@ -86,7 +46,7 @@ def sigmoid_contrastive(
     own text, else -1. Arguments as in `softmax_contrastive`; `bias` is a learned scalar.
     """
     image_embeddings = tf.cast(image_embeddings, tf.float32)
-    all_texts = gather_replicas(tf.cast(text_embeddings, tf.float32))
+    all_texts = replica.gather_over_replicas(tf.cast(text_embeddings, tf.float32))
     logits = scale * tf.matmul(image_embeddings, all_texts, transpose_b=True) + bias
     signs = 2.0 * _own_columns(tf.shape(logits)[0], tf.shape(logits)[1]) - 1.0
     return -tf.reduce_sum(tf.math.log_sigmoid(signs * logits), axis=-1)

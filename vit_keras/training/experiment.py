@@ -36,6 +36,7 @@ from vit_keras.training.flexible import at_patch_size
 from vit_keras.training.metric_writer import MetricWriter
 from vit_keras.training.multi_worker import environment_workers, lost_worker
 from vit_keras.training.preemption import StopSignal, WorkerLost
+from vit_keras.training.pruning import restore_last_block
 from vit_keras.training.saving import Checkpoints
 from vit_keras.training.strategy import get_strategy, is_chief
 from vit_keras.training.train_loop import TrainLoop
@@ -168,6 +169,7 @@ class Experiment:
         return self._result(metrics, already_finished=False)
 
     def _result(self, metrics: dict[str, float], already_finished: bool) -> TrainResult:
+        restore_last_block(self.model)
         return TrainResult(
             model=self.model,
             metrics=metrics,

@@ -2,21 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+
+Sum = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+_current = threading.local()  # a strategy may trace each replica in a thread of its own
+
+
+@contextlib.contextmanager
+def compiled_for(replicas: int, sum_over_replicas: Sum) -> Iterator[None]:
+    """Traces inside what `replicas` would run, where no strategy does: the program is for XLA.
+
+    Args:
+      replicas: how many.
+      sum_over_replicas: as the function of this name.
+    """
+    _current.scope = (replicas, sum_over_replicas)
+    try:
+        yield
+    finally:
+        _current.scope = None
+
+
+def _scope() -> tuple[int, Sum] | None:
+    return getattr(_current, "scope", None)
+
+
+def num_replicas() -> int:
+    """How many replicas share a step."""
+    if _scope() is not None:
+        return _scope()[0]
+    return tf.distribute.get_replica_context().num_replicas_in_sync
 
 
 def sum_over_replicas(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
     """Sums each tensor over all replicas, in one all-reduce for the whole list."""
-    context = tf.distribute.get_replica_context()
-    if context.num_replicas_in_sync == 1:
+    if num_replicas() == 1:
         return tensors
+    if _scope() is not None:
+        return _scope()[1](tensors)
+    context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+
+def gather_over_replicas(rows: tf.Tensor) -> tf.Tensor:
+    """All replicas' rows in their order, (batch, ...) -> (global batch, ...), differentiable."""
+    if num_replicas() == 1:
+        return rows
+    if _scope() is not None:
+        return _gather_by_sum(rows)
+    return tf.distribute.get_replica_context().all_gather(rows, axis=0)
+
+
+def _gather_by_sum(rows: tf.Tensor) -> tf.Tensor:
+    """Sums what each replica has in its own place: about twice the bytes of a proper gather."""
+    batch, number = rows.shape[0], replica_id()
+    others = [1] * (len(rows.shape) - 1)
+
+    @tf.custom_gradient
+    def gather(rows):
+        places = tf.one_hot(number, num_replicas(), dtype=rows.dtype)
+        own = tf.tile(rows, [num_replicas(), *others])
+        own *= tf.reshape(tf.repeat(places, batch), [-1, *others])
+
+        def gradient(upstream):
+            whole = sum_over_replicas([upstream])[0]
+            return tf.slice(whole, [number * batch] + [0] * len(others), rows.shape)
+
+        return sum_over_replicas([own])[0], gradient
+
+    return gather(rows)
 
 
 def replica_id() -> tf.Tensor:
     """This replica's number, an int32 scalar."""
+    if _scope() is not None:
+        return tf.cast(xla.replica_id(), tf.int32)
     context = tf.distribute.get_replica_context()
     return tf.cast(context.replica_id_in_sync_group, tf.int32)
 

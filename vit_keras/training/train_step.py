@@ -16,6 +16,7 @@ import tensorflow as tf
 from vit_keras import compat
 from vit_keras.layers.random import seed_scope
 from vit_keras.training import micro_batches, replica
+from vit_keras.training.gradient_norms import sums_of_squares
 from vit_keras.training.loss_scale import DynamicLossScale
 from vit_keras.training.optimizers import UpdateRule, apply_update
 from vit_keras.training.parameter_settings import ParameterSettings
@@ -121,16 +122,11 @@ class TrainStep(tf.Module):
         state["step"] = self.step
         return state
 
-    def __call__(
-        self,
-        batch: Batch,
-        all_reduce: Callable[[list[tf.Tensor]], list[tf.Tensor]] = replica.sum_over_replicas,
-    ) -> None:
+    def __call__(self, batch: Batch) -> None:
         """Makes one update from this replica's part of the batch.
 
         Args:
           batch: tensors whose first axis is the replica's share of the global batch.
-          all_reduce: sums each tensor of a list over the replicas.
         """
         step = self.step.read_value()
         # All replicas share `seed`; what must differ between them folds its number in.
@@ -143,12 +139,12 @@ class TrainStep(tf.Module):
 
         learning_rate = tf.cast(self.schedule(step), tf.float32)
         relative_lr = learning_rate / self.schedule.base_lr
-        loss, gradients = self._global_gradients(batch, own_seed, all_reduce)
+        loss, gradients = self._global_gradients(batch, own_seed)
         if self.sharpness is not None:
             gradients = self._sharpness_aware(
-                batch, own_seed, all_reduce, gradients, self.sharpness.radius(relative_lr)
+                batch, own_seed, gradients, self.sharpness.radius(relative_lr)
             )
-        squares = 2.0 * tf.stack([tf.nn.l2_loss(g) for g in gradients])
+        squares = sums_of_squares(gradients)
         norm = tf.sqrt(tf.reduce_sum(squares))
         if self.grad_norm_clip is not None:
             too_long = norm > self.grad_norm_clip
@@ -176,12 +172,12 @@ class TrainStep(tf.Module):
         values += [step + 1, history, grad_norms]
         replica.assign(variables, values)
 
-    def _global_gradients(self, batch, seed, all_reduce):
+    def _global_gradients(self, batch, seed):
         """Loss and gradients (float32) of the whole batch's mean."""
         loss, gradients = micro_batches.accumulate(
             self._gradients, batch, seed, self.parameters, self.accum_steps
         )
-        loss, *gradients = all_reduce([loss, *gradients])
+        loss, *gradients = replica.sum_over_replicas([loss, *gradients])
         if self.loss_scale is not None:
             gradients = [g / self.loss_scale.scale for g in gradients]
         return loss, gradients
@@ -210,15 +206,15 @@ class TrainStep(tf.Module):
         )
         return loss, [tf.cast(tf.convert_to_tensor(g), tf.float32) for g in gradients]
 
-    def _sharpness_aware(self, batch, seed, all_reduce, gradients, radius):
-        norm = tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(g)) for g in gradients]))
+    def _sharpness_aware(self, batch, seed, gradients, radius):
+        norm = tf.sqrt(tf.reduce_sum(sums_of_squares(gradients)))
         scale = radius / (norm + 1e-12)
         originals = [p.read_value() for p in self.parameters]
         replica.assign(
             self.parameters,
             [p + tf.cast(scale * g, p.dtype) for p, g in zip(originals, gradients, strict=True)],
         )
-        _, perturbed = self._global_gradients(batch, seed, all_reduce)
+        _, perturbed = self._global_gradients(batch, seed)
         replica.assign(self.parameters, originals)
         return self.sharpness.combine(gradients, perturbed)
 
