@@ -3,11 +3,12 @@
   python tools/bench_cpu.py [--peers keras_hub,transformers] [--peer_python PEER=PYTHON]
 
 At 224 px with 1000 classes: inference of B/16 at batch 8 by `predict_on_batch`, and a training step
-of S/16 at batch 16 by `train_on_batch` (ours also by our own training step), SGD with momentum and
-clip by global norm, each in float32 and in mixed bfloat16. Architectures are the same (the numbers
-of parameters are compared), initial weights are each package's own. keras_hub is keras-hub from
-PyPI on TensorFlow, with its exact gelu; transformers is PyTorch's ViT (inference only, attention by
-PyTorch's own kernel, weights of bfloat16 instead of mixed precision).
+of S/16 at batch 16 by `train_on_batch`, SGD with momentum and clip by global norm, each in float32
+and in mixed bfloat16. Ours is also trained by our own training step, which leaves out of the last
+block what the loss doesn't depend on. Architectures are the same (the numbers of parameters are
+compared), initial weights are each package's own. keras_hub is keras-hub from PyPI on TensorFlow,
+with its exact gelu; transformers is PyTorch's ViT (inference only, attention by PyTorch's own
+kernel, weights of bfloat16 instead of mixed precision).
 
 Every contender is a process of its own (tools/cpu_contenders.py); they take turns, round by round
 in another order, so that what else the machine does hits them alike. Printed are images/s (median)

@@ -277,7 +277,8 @@ def main() -> None:
         parser.error(f"--only is {arguments.only!r}; expected one of {', '.join(names)}.")
     rows = [row for row, name in zip(ROWS, names, strict=True) if arguments.only in (None, name)]
     print(f"jax {versions['jax']}, libtpu {versions['libtpu']}, TensorFlow {tf.__version__}")
-    print(f"XLA options: {arguments.option or 'none'}\n")
+    named = [*arguments.option, versions.get("LIBTPU_INIT_ARGS", "")]
+    print(f"XLA options: {' '.join(filter(None, named)) or 'none'}\n")
     print("| workload | program | million cycles | GB temporaries | cycles / ours | goal |")
     print("| --- | --- | --- | --- | --- | --- |")
     failures = []

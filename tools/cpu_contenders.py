@@ -37,18 +37,20 @@ def vit_keras(task: str, variant: str, dtype: str, arrays: Arrays, jit: bool) ->
 
 
 def vit_keras_engine(task: str, variant: str, dtype: str, arrays: Arrays, jit: bool) -> Contender:
-    """Ours, trained by the step of `vit_keras.training`."""
+    """Ours, trained by the step of `vit_keras.training`, pruned as `vit-keras train` does it."""
     import tensorflow as tf
 
     import vit_keras
     from vit_keras.training import Schedule, TrainStep, losses, tasks
     from vit_keras.training.optimizers import SGD
     from vit_keras.training.parameter_settings import make_settings
+    from vit_keras.training.pruning import prune_last_block
 
     if task != "train":
         raise ValueError(f"TASK is {task!r}; expected 'train' of vit_keras_engine.")
     images, labels = arrays
     model = vit_keras.create_model(variant, image_size=IMAGE_SIZE, classes=CLASSES, dtype=dtype)
+    prune_last_block(model)
     named = vit_keras.checkpoints.named_weights(model)
     step = TrainStep(
         model,

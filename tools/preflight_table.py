@@ -97,17 +97,16 @@ def compile_step(
         "versions": compiling.compiler_versions(python),
         "source": compiling.source_hash(),
     }
-    key = cache.key(facts)
-    found = cache.get(key)
-    if found is None:
+
+    def make():
         programs = lower(config, get_workload(config), target.replicas)
         keras.backend.clear_session()
         compiled = compiling.compile_for(
             programs.train, target, python, loop_trips=config.accum_steps
         )
-        found = dataclasses.asdict(compiled)
-        cache.put(key, found)
-    return compiling.Compiled(**{**found, "operations": ()})
+        return dataclasses.asdict(compiled)
+
+    return compiling.Compiled(**{**cache.get_or_make(facts, make), "operations": ()})
 
 
 def continued(

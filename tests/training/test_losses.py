@@ -7,7 +7,7 @@ from scipy.special import log_expit, log_softmax, softmax
 from tiny_training import make_batches, make_step, run_steps, tiny_model
 
 import vit_keras
-from vit_keras.training import contrastive, get_strategy, losses, tasks
+from vit_keras.training import contrastive, get_strategy, losses, replica, tasks
 
 RNG = np.random.default_rng(0)
 LOGITS, TEACHER = RNG.normal(size=(2, 6, 4)).astype(np.float32) * 3
@@ -127,3 +127,20 @@ def test_two_tower_task_is_the_loss_of_the_model_s_similarities(goldens, kind):
     gradients = tape.gradient(got, model.trainable_variables)
     # A bias shifts all similarities alike, which softmax doesn't see.
     assert sum(gradient is None for gradient in gradients) == (kind == "softmax")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_gathering_in_a_program_that_is_only_compiled(number, monkeypatch):
+    """Each replica puts its rows in its own place and leaves the other places to the others."""
+    # XLA's number of a replica has no kernel on CPUs.
+    monkeypatch.setattr(replica, "replica_id", lambda: tf.constant(number))
+    rows = tf.constant(RNG.normal(size=(2, 5)).astype(np.float32))
+    upstream = RNG.normal(size=(6, 5)).astype(np.float32)
+    with replica.compiled_for(3, lambda tensors: tensors), tf.GradientTape() as tape:
+        tape.watch(rows)
+        gathered = replica.gather_over_replicas(rows)
+        gradient = tape.gradient(tf.reduce_sum(gathered * upstream), rows)
+    place = slice(2 * number, 2 * number + 2)
+    np.testing.assert_array_equal(gathered[place], rows)
+    assert np.count_nonzero(gathered) == np.count_nonzero(rows)
+    np.testing.assert_allclose(gradient, upstream[place])

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import keras
 import ml_collections
 import tensorflow as tf
-from absl import logging
 
 from vit_keras.preflight import compiling
 from vit_keras.preflight.compiling import Cache, Compiled, compile_for
@@ -71,19 +70,17 @@ def preflight(
     }
     cache = cache or Cache()
     relevant = {k: v for k, v in config.to_dict().items() if k not in _IRRELEVANT}
-    key = Cache.key(
-        {
-            "config": relevant,
-            "classes": workload.classes,
-            "total_steps": workload.total_steps,
-            "warmup_steps": workload.warmup_steps,
-            "slice": target.topology,
-            "versions": versions,
-            "source": compiling.source_hash(),
-        }
-    )
-    found = cache.get(key)
-    if found is None:
+    facts = {
+        "config": relevant,
+        "classes": workload.classes,
+        "total_steps": workload.total_steps,
+        "warmup_steps": workload.warmup_steps,
+        "slice": target.topology,
+        "versions": versions,
+        "source": compiling.source_hash(),
+    }
+
+    def make():
         progress("build and lower")
         programs = lower(config, workload, target.replicas)
         keras.backend.clear_session()
@@ -91,13 +88,12 @@ def preflight(
         train = compile_for(programs.train, target, python, loop_trips=config.accum_steps)
         progress("compile the evaluation step")
         evaluate = compile_for(programs.evaluate, target, python) if train.fits else None
-        found = {
+        return {
             "train": dataclasses.asdict(train),
             "evaluate": evaluate and dataclasses.asdict(evaluate),
         }
-        cache.put(key, found)
-    else:
-        logging.info("Found in the cache: %s.", key)
+
+    found = cache.get_or_make(facts, make)
     train = _compiled(found["train"])
     evaluate = found["evaluate"] and _compiled(found["evaluate"])
     return make_report(config, target, workload, train, evaluate, versions)

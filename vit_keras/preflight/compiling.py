@@ -10,7 +10,10 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+from absl import logging
 
 from vit_keras.files import replace_when_done
 from vit_keras.preflight.hlo_costs import read_costs
@@ -188,6 +191,17 @@ class Cache:
             return json.loads(path.read_text(encoding="utf-8"))
         except ValueError:  # a disk that was full
             return None
+
+    def get_or_make(self, facts: dict, make: Callable[[], dict]) -> dict:
+        """What is stored for `facts` (see `key`), or else what `make` returns, which is stored."""
+        key = self.key(facts)
+        found = self.get(key)
+        if found is not None:
+            logging.info("Found in the cache: %s.", key)
+            return found
+        made = make()
+        self.put(key, made)
+        return made
 
     def put(self, key: str, value: dict) -> None:
         """Stores `value` under `key`."""
