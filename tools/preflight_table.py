@@ -7,9 +7,9 @@ moment, mixup, clip), fine-tuning at 384 px tpu_configs/vit.py's recipe for Imag
 Batches are per replica (a chip; on v2 and v3 a core), so a larger slice has a larger global batch,
 and all slices of a generation run the same program: it is compiled once, and only the all-reduce is
 modelled for each. On v5e and v6e S/16, B/16 and L/16 take a batch in two micro-batches, which is
-faster there (docs/tpu_program.md). Models are compiled with 1 and with 2 blocks and continued in a
-straight line, marked with ~; --whole_up_to=12 compiles those of up to 12 blocks whole, which takes
-minutes each.
+faster there (docs/tpu_program.md). Models are compiled with 1 and with 2 blocks (2 and 3
+where they take micro-batches and their last block is pruned) and continued in a straight line,
+marked with ~; --whole_up_to=12 compiles those of up to 12 blocks whole, which takes minutes each.
 
 Results are cached, so the command can be stopped and started again. A compiler's estimates, never
 checked on hardware by us.
@@ -65,7 +65,6 @@ MODELS = {
     "g/14": Size(40, 16, remat=True),
 }
 LARGE_FAST_MEMORY = ("v5e", "v6e")
-BLOCKS = (1, 2)
 SLICES = ("v3-8", "v4-8", "v5e-8", "v5e-256", "v5p-8", "v6e-8")
 
 
@@ -85,6 +84,16 @@ def make_config(model: str, pixels: int, target: Slice) -> ml_collections.Config
     large = target.generation.name in LARGE_FAST_MEMORY
     config.accum_steps = size.micro_batches if large else 1
     return config
+
+
+def few_blocks(config: ml_collections.ConfigDict) -> tuple[int, int]:
+    """The numbers of blocks that are compiled in place of all.
+
+    A single block that is pruned leaves so much room in the fast memory, where micro-batches are to
+    stay, that its program says little about larger ones.
+    """
+    pruned = config.prune_last_block and config.model.get("classifier", "token") == "token"
+    return (2, 3) if pruned and config.accum_steps > 1 else (1, 2)
 
 
 def compile_step(
@@ -173,10 +182,10 @@ def main() -> None:
         estimated = depth > arguments.whole_up_to
         if estimated:
             parts = []
-            for blocks in BLOCKS:
+            for blocks in few_blocks(config):
                 config.model.num_layers = blocks
                 parts.append(compile_step(config, compiled_for, cache, python))
-            compiled = continued(*parts, BLOCKS, depth)
+            compiled = continued(*parts, few_blocks(config), depth)
         else:
             compiled = compile_step(config, compiled_for, cache, python)
         config = make_config(model, pixels, target)

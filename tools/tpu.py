@@ -14,6 +14,7 @@ application-default login`. docs/pods.md goes through all of it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import getpass
 import os
@@ -184,7 +185,7 @@ def train(arguments: argparse.Namespace) -> None:
     keeper, say = _keeper(arguments)
     job = _job(arguments, keeper.wanted, get_slice(arguments.slice))
     if not arguments.dry_run:
-        _outlive_the_terminal(say)
+        _outlive_the_terminal()
     Training(job, keeper, lambda node: _remote(arguments, node, say), say).run()
 
 
@@ -328,12 +329,18 @@ def _existing(arguments: argparse.Namespace) -> tuple[Node, Remote, Output]:
     return node, _remote(arguments, node, say), say
 
 
-def _outlive_the_terminal(say: Output) -> None:
+def _say_already_ending(number, frame):
+    # Not by Python's streams, which raise when a signal comes in the middle of another message.
+    with contextlib.suppress(OSError):  # a terminal that is gone
+        os.write(2, b"Already ending; the slice is being deleted.\n")
+
+
+def _outlive_the_terminal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def interrupt(number, frame):
         for again in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(again, lambda *_: say("Already ending; the slice is being deleted."))
+            signal.signal(again, _say_already_ending)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)

@@ -1,9 +1,13 @@
 """The loop: metrics, events, and everything that can go wrong in between."""
 
+import io
 import json
+import logging
 import os
 import signal
+import sys
 
+import absl.logging
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -113,6 +117,27 @@ def test_sigterm_saves_and_says_where(tmp_path):
     assert raised.value.step == 6  # the step after the signal, at a loop's end
     assert raised.value.checkpoint == Checkpoints(str(tmp_path / "checkpoints")).path(6)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_in_the_middle_of_a_message(monkeypatch):
+    """Python's buffered streams raise where a signal handler writes while they are written to."""
+
+    class Interrupted(io.RawIOBase):
+        def writable(self):
+            return True
+
+        def write(self, data):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return len(data)
+
+    stream = io.TextIOWrapper(io.BufferedWriter(Interrupted()), write_through=True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    handler = logging.StreamHandler(stream)
+    monkeypatch.setattr(absl.logging.get_absl_logger(), "handlers", [handler])
+    with StopSignal() as stop:
+        stream.write("12 of 100 steps")
+        stream.flush()
+    assert stop.received
 
 
 def test_nan_names_step_norms_and_checkpoint(tmp_path):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 
-from absl import logging
-
 EXIT_CODE = 75
 """Exit code of a run that was stopped, saved, and can be started again (EX_TEMPFAIL)."""
 
@@ -67,5 +65,6 @@ class StopSignal:
             signal.signal(signal.SIGTERM, self._previous)
 
     def _handle(self, signum, frame) -> None:
-        logging.warning("SIGTERM: will save and exit with code %d after this step.", EXIT_CODE)
+        # No message: the signal may come in the middle of writing one, and Python's streams raise
+        # when they are entered twice.
         self.received = True

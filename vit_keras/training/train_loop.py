@@ -179,6 +179,8 @@ class TrainLoop:
                     self._report(step, metrics, bar)
                     since, logged = time.monotonic(), step
                 stopping = self._stop_requested()
+                if stopping:
+                    logging.warning("SIGTERM: saving, then ending.")
                 pause = time.monotonic()
                 if self._is_due(step, self.checkpoint_every) or stopping:
                     path = self.save(step)
